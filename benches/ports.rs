@@ -6,13 +6,11 @@
 #![expect(clippy::print_stdout, reason = "its output is the measurement")]
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use netd_testing::lab::command::run_words;
-use netd_testing::lab::{self, HOST4, Lab, run};
+use netd_testing::lab::{self, HOST4, Lab, iperf, run};
 use netd_testing::request;
-use netd_testing::wait::seen;
 
 /// Publications for the first measurement, IPv4 only because each family takes a descriptor, and the containers that
 /// have them.
@@ -190,53 +188,23 @@ fn single_ports(lab: &Lab) -> bool {
 /// remove the rule that lets the latter in.
 fn throughput(lab: &Lab) -> bool {
     let address = lab.address("net1", "web")[0].to_string();
-    let _server = Server::start();
+    let _server = iperf::Server::start("web");
     run(&format!("ip -n outside route add 10.77.0.0/16 via {HOST4}")).ok();
     lab.stop_daemon();
     run("ip netns exec host nft insert rule inet netd forward tcp dport 5201 accept").ok();
-    let rate = |to: &str| {
-        let command = format!("ip netns exec outside iperf3 -J -t {SECONDS} -c {to}");
-        let words: Vec<&str> = command.split(' ').collect();
-        let found: serde_json::Value = serde_json::from_str(&run_words(&words).stdout).expect("JSON of iperf3");
-        found["end"]["sum_received"]["bits_per_second"].as_f64().expect("a rate")
-    };
+    let rate = |to: &str| iperf::rate("outside", to, SECONDS);
     let (mut published, mut routed) = (Vec::new(), Vec::new());
     for _ in 0..FLOWS {
         published.push(rate(HOST4));
         routed.push(rate(&address));
     }
-    let middle = |rates: &mut Vec<f64>| {
-        rates.sort_by(f64::total_cmp);
-        rates[rates.len() / 2] / 1e9
-    };
-    let (published, routed) = (middle(&mut published), middle(&mut routed));
+    let (published, routed) = (iperf::middle(published), iperf::middle(routed));
     let ratio = published / routed;
     println!(
         "iperf3, median of {FLOWS}: {published:.2} Gbit/s published, {routed:.2} routed: {ratio:.3} (at least \
          {THROUGHPUT_MIN})"
     );
     ratio >= THROUGHPUT_MIN
-}
-
-/// iperf3 in the container.
-struct Server(Child);
-
-impl Server {
-    fn start() -> Self {
-        let mut command = Command::new("ip");
-        let server = command.args(["netns", "exec", "web", "iperf3", "-s"]).stdout(Stdio::null()).spawn();
-        let server = Self(server.expect("iperf3"));
-        let listens = || run("ip netns exec web ss -Hltn sport = :5201").stdout;
-        lab::until("iperf3 listens", || seen(listens(), |lines| !lines.is_empty()));
-        server
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 fn median(times: &mut [Duration]) -> Duration {

@@ -222,8 +222,9 @@ fn engine_config(config: &Config) -> engine::Config {
     }
     let ula = matches!(config.pools.ipv6, Ipv6Pools::Auto);
     let domain = config.dns.domain.key();
-    let Firewall { foreign, forwarding } = config.firewall;
-    engine::Config { pools, ula, domain, dns_port: config.dns.port, foreign, forwarding }
+    let Firewall { foreign, forwarding, publish } = config.firewall;
+    let egress = config.egress.settings();
+    engine::Config { pools, ula, domain, dns_port: config.dns.port, foreign, forwarding, publish, egress }
 }
 
 /// The name of this machine that the kernel has (gethostname(2)), if it can be a DNS name.

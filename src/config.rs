@@ -3,6 +3,7 @@
 
 pub mod cni;
 mod docker;
+mod egress;
 mod file;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use self::docker::{ContainerEngine, DockerApi, DockerPlugin};
+pub use self::egress::Egress;
 use crate::base::telemetry;
 use crate::faces::cli::{ConfigVerb, DEFAULT_SOCKET, DaemonArgs};
 use crate::faces::dns::Roots;
@@ -27,6 +29,7 @@ use crate::model::address::{Pool, Subnet};
 use crate::model::host::foreign_firewall::Policy;
 use crate::model::host::routing::ForwardingFor;
 use crate::model::names::DnsName;
+use crate::model::publication::PublishMode;
 use crate::model::upstream::Upstream;
 
 /// The default path of the configuration; the file is optional there.
@@ -64,6 +67,8 @@ pub struct Config {
     pub dns: Dns,
     /// How to treat other programs' firewalls, and what the host forwards.
     pub firewall: Firewall,
+    /// How long and how much is open for containers whose egress is denied.
+    pub egress: Egress,
     /// The metrics.
     pub metrics: Metrics,
     /// Docker's driver.
@@ -167,6 +172,9 @@ pub struct Firewall {
     /// For whom the host forwards where netd turned forwarding on: `netd`, for its networks, or `host`, for whoever uses
     /// it as a router too.
     pub forwarding: ForwardingFor,
+    /// Who decides which packets reach published ports, unless a network or a port says otherwise: `open`, netd, or
+    /// `strict`, the host's own rules about packets to itself.
+    pub publish: PublishMode,
 }
 
 /// The metrics.
@@ -195,6 +203,7 @@ impl Default for Config {
             pools: Pools::default(),
             dns: Dns::default(),
             firewall: Firewall::default(),
+            egress: Egress::default(),
             metrics: Metrics::default(),
             docker_plugin: DockerPlugin::default(),
             docker_api: None,

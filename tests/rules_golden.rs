@@ -105,6 +105,9 @@ fn dual_stack() -> Elements {
         range(None, Udp, 6000, 6010, "10.77.0.2"),
         range(None, Udp, 6000, 6010, "fd00:89::2"),
         range(Some("2001:db8::7"), Tcp, 6000, 6010, "fd00:89::2"),
+        Element::Strict(Family::V4, Tcp, PortRange::single(4000).unwrap()),
+        Element::Strict(Family::V6, Tcp, PortRange::single(4000).unwrap()),
+        Element::StrictAt("2001:db8::7".parse().unwrap(), Tcp, PortRange::new(6000, 6010).unwrap()),
     ]);
     elements
 }
@@ -164,7 +167,7 @@ fn check(file: &str, now: &str) {
 
 fn the_rendered_table_is_the_golden_one() -> Result<(), String> {
     for (name, elements) in tables() {
-        let json = serde_json::to_string_pretty(&firewall::table(&elements)).unwrap();
+        let json = serde_json::to_string_pretty(&firewall::table(&elements, true)).unwrap();
         check(&format!("{name}.json"), &(json + "\n"));
     }
     Ok(())
@@ -202,7 +205,7 @@ fn listing(load: &'static [&'static str], table: &'static str, input: String) ->
 
 fn nft_lists_the_golden_table() -> Result<(), String> {
     for (name, elements) in tables() {
-        let json = firewall::table(&elements).to_string();
+        let json = firewall::table(&elements, true).to_string();
         check_listing(&format!("{name}.nft"), &listing(&["-j", "-f", "-"], "netd", json)?)?;
     }
     Ok(())

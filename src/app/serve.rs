@@ -26,7 +26,7 @@ use crate::engine::{Engine, Handle};
 use crate::faces::docker::{self, Driver};
 use crate::faces::shared::server::dialect::Dialect;
 use crate::faces::shared::server::serve;
-use crate::faces::{dns, engines, health, http, proxy, resolved};
+use crate::faces::{dhcp, dns, engines, health, http, proxy, relay, resolved};
 use crate::model::names::DnsName;
 use crate::os::descriptors;
 use crate::runtimes::docker::Socket;
@@ -66,6 +66,7 @@ impl Bound {
         let aside = [
             tokio::spawn(memory::give_back(names.clone())),
             tokio::spawn(owner.keep(handle.clone())),
+            tokio::spawn(relay::run(handle.clone())),
             tokio::spawn(engines::run(handle.clone(), engines)),
             watchdog::start(&manager, watchdog, &handle),
         ];
@@ -94,7 +95,7 @@ impl Bound {
         handle.refuse();
         api_stop.cancel();
         finish(&handle, tasks).await;
-        // The name service, the proxy and the health probes end with the runtime.
+        // The name service, the proxy, the health probes and the DHCP client end with the runtime.
         outcome
     }
 }
@@ -124,7 +125,7 @@ async fn docker_plugin(
     "Docker's driver"
 }
 
-/// Starts the name service, the proxy and the health probes.
+/// Starts the name service, the proxy, the health probes and the DHCP client.
 fn spawn_data_plane(
     handle: &Handle,
     config: dns::Config,
@@ -134,19 +135,25 @@ fn spawn_data_plane(
     let snapshots = handle.clone();
     let view = Arc::new(move || snapshots.snapshot());
     let server = dns::Server::new(config, view, listening, handle.telemetry().clone());
+    server.open_with(handle.clone());
     let (names, mut tasks) = (server.names(), Tasks::new());
     tasks.spawn(async move {
         server.run(CancellationToken::new()).await;
         "the name service"
     });
+    let engine = handle.clone();
     tasks.spawn(async move {
-        proxy::serve(proxying).await;
+        proxy::serve(engine, proxying).await;
         "the proxy"
     });
-    let handle = handle.clone();
+    let (probed, leased) = (handle.clone(), handle.clone());
     tasks.spawn(async move {
-        health::run(handle).await;
+        health::run(probed).await;
         "the health probes"
+    });
+    tasks.spawn(async move {
+        dhcp::run(leased).await;
+        "the DHCP client"
     });
     (names, tasks)
 }

@@ -25,6 +25,10 @@ upstreams = []                   # empty: the host's resolv.conf, followed as it
 cache_mib = 16                   # answers of upstreams that are kept; 0: none
 resolved = false                 # true: the host finds our names too, through its systemd-resolved
 
+[egress]
+grace = 60                       # what is answered stays open so many seconds longer than its time to live
+addresses = 1024                 # and so many addresses of a container
+
 [metrics]
 listen = "127.0.0.1:9153"        # off when absent
 hosts = []                       # names of this machine, for clients that do not use its address
@@ -86,6 +90,7 @@ fn an_error_names_file_line_and_key() {
         ("\nsockett = \"/x\"", "line 2, sockett: ", "unknown field `sockett`"),
         ("[dns]\nttl = \"x\"", "line 2, ttl: ", "invalid type"),
         ("[dns]\n\nttl = 86401", "line 3, ttl: ", "0 to 86400"),
+        ("[egress]\naddresses = 0", "line 2, addresses: ", "1 to 65536"),
         ("lo\u{1b}g = 5", "line 1: ", "invalid unquoted key"),
         (
             "[dns.split]\n\"a.b\" = [\"1.1.1.1\"]\n\"a b\" = [\"1.1.1.1\"]",

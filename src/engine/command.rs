@@ -7,8 +7,10 @@ use std::sync::mpsc::Sender;
 use tokio::sync::oneshot;
 
 use super::error::Error;
+use super::leased::LeaseNews;
 use super::report::{Difference, Planned, PoliciesChanged, Request, Restored};
 use super::state::problems::Subject;
+use super::telemetry::egress::Answered;
 use crate::kernel::KernelEvent;
 use crate::model::address::{Family, Subnet};
 use crate::model::backup::Backup;
@@ -29,6 +31,9 @@ use crate::model::upstream::Upstream;
 
 /// The reply to a command, sent after all readers can see its effects.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// An answer, and who waits until its addresses are open; false: they are not.
+pub(crate) type Waiting = (Box<Answered>, oneshot::Sender<bool>);
 
 /// Results of health checks: of a container for a service, or of its engine's own (`None`).
 pub type HealthResults = BTreeMap<(ContainerId, Option<ServiceName>), Health>;
@@ -59,6 +64,7 @@ pub(crate) enum Command {
     CreateNetwork(Box<NetworkSpec>, Vec<ForeignNetwork>, Reply<Arc<Network>>),
     RemoveNetwork(String, Reply<Arc<Network>>),
     SetUpstreams(String, Vec<Upstream>, Reply<Arc<Network>>),
+    RenumberNetwork(String, Vec<Subnet>, Vec<ForeignNetwork>, Reply<Arc<Network>>),
     PruneNetworks(Reply<Vec<NetworkName>>),
     CreateService(Box<ServiceSpec>, Reply<Arc<Service>>),
     UpdateService(Box<ServiceUpdate>, Reply<Arc<Service>>),
@@ -67,6 +73,7 @@ pub(crate) enum Command {
     ChangePolicies(Box<PolicyChange>, Reply<PoliciesChanged>),
     NoteHealth(HealthResults),
     NoteLabels(ContainerId, BTreeMap<String, String>),
+    NoteLease(Box<LeaseNews>, oneshot::Sender<Option<String>>),
     Keep(String, String, Reply<()>),
     Reserve(Box<ReservationSpec>, Reply<Arc<Reservation>>),
     ReleaseReservation(String, Reply<Arc<Reservation>>),
@@ -119,11 +126,20 @@ pub(crate) enum Command {
         dry_run: bool,
         reply: Reply<Vec<Planned>>,
     },
+    Open(Waiting),
     Alive(Sender<()>),
     Stop(oneshot::Sender<()>),
 }
 
 impl Command {
+    /// The answer whose addresses are to be opened.
+    pub(crate) fn opened(self) -> Option<Waiting> {
+        match self {
+            Self::Open(waiting) => Some(waiting),
+            _ => None,
+        }
+    }
+
     /// Whether the command removes endpoints. Such commands are carried out together.
     pub(crate) fn disconnects(&self) -> bool {
         let gone = |event: &KernelEvent| matches!(event, KernelEvent::LinkGone(_) | KernelEvent::NetnsGone(_));

@@ -87,6 +87,13 @@ pub enum Change {
         /// What the name resolves to instead.
         message: String,
     },
+    /// A connected container has another address of its network's DHCP server, or none any more.
+    Lease {
+        /// The endpoint as it is now.
+        endpoint: Arc<Endpoint>,
+        /// What has changed.
+        message: String,
+    },
     /// netd repaired a difference from the target ("table inet netd was missing", "bridge nd-net1 was gone").
     Repaired(String),
     /// netd cannot repair a difference from the target; also in `netd status`.

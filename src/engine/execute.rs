@@ -66,6 +66,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     /// Makes the kernel follow what the change means for policies, where its steps do not do that themselves.
     fn policies_follow(&mut self, transaction: &Transaction) {
+        self.close_ways(&transaction.steps);
         if transaction.is_of_service() {
             self.follow_policies();
         } else {

@@ -58,6 +58,13 @@ impl Handle {
         self.ask(|reply| Command::RemoveNetwork(network.to_owned(), reply)).await
     }
 
+    /// Gives a network other subnets of the same lengths, with everything that is on it; none: netd chooses for those that
+    /// overlap with the host's routes and addresses.
+    pub async fn renumber_network(&self, network: &str, subnets: Vec<Subnet>) -> Result<Arc<Network>, Error> {
+        let foreign = self.runtimes.networks().await;
+        self.ask(|reply| Command::RenumberNetwork(network.to_owned(), subnets, foreign, reply)).await
+    }
+
     /// Changes the name servers that are asked for a network's containers; none: those of the daemon.
     pub async fn set_upstreams(&self, network: &str, servers: Vec<Upstream>) -> Result<Arc<Network>, Error> {
         self.ask(|reply| Command::SetUpstreams(network.to_owned(), servers, reply)).await

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::channels::Channels;
 use super::state::State;
-use super::worker::{Channels, Worker};
+use super::worker::Worker;
 use super::{Command, Config, Engine, Error, Handle, Planned, begin, state};
 use crate::kernel::Kernel;
 use crate::runtimes::Runtimes;

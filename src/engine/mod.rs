@@ -1,6 +1,7 @@
 //! Floor 3: the only owner of state. Every change goes through [`Handle`]; every reader loads a [`Snapshot`].
 
 mod attachments;
+mod channels;
 mod command;
 mod commands;
 pub mod containers;
@@ -12,12 +13,15 @@ mod execute;
 mod handle;
 pub mod health;
 pub mod host;
+pub mod lease;
+mod leased;
 mod lifecycle;
 pub mod listener;
 mod mailbox;
 mod proxied;
 mod proxied_service;
 pub mod proxy;
+pub mod relay;
 mod repair;
 mod report;
 pub mod state;
@@ -26,6 +30,7 @@ pub mod telemetry;
 #[cfg(any(test, fuzzing))]
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 pub(crate) mod testing;
+mod waiting;
 mod worker;
 
 use std::sync::Arc;
@@ -39,22 +44,24 @@ pub use crate::engine::event::Event;
 pub use crate::engine::handle::Handle;
 pub use crate::engine::lifecycle::{start, teardown};
 pub use crate::engine::report::{Difference, Planned, PoliciesChanged, Request, Restored};
-pub use crate::engine::state::snapshot::{Judgement, Snapshot};
+pub use crate::engine::state::snapshot::{Arrival, Behind, Judgement, Snapshot};
 pub use crate::logic::refusal::{Refusal, ServiceRefusal};
 pub use crate::runtimes::docker;
 
+use crate::engine::channels::{Channels, Receivers};
 use crate::engine::command::{Command, MAILBOX};
 use crate::engine::listener::ListeningReceiver;
 use crate::engine::proxy::ProxyingReceiver;
 use crate::engine::state::State;
 pub(crate) use crate::engine::state::problems::Subject;
 use crate::engine::state::unexplained::Unexplained;
-use crate::engine::worker::{Channels, Receivers, Worker};
+use crate::engine::worker::Worker;
 use crate::kernel::{Kernel, KernelError};
 use crate::model::address::Pool;
 use crate::model::endpoint::Endpoint;
 use crate::model::host::foreign_firewall::Policy;
 use crate::model::host::routing::ForwardingFor;
+use crate::model::publication::PublishMode;
 use crate::runtimes::Runtimes;
 use crate::store::Store;
 
@@ -73,6 +80,10 @@ pub struct Config {
     pub foreign: Policy,
     /// For whom the host forwards where netd turned forwarding on.
     pub forwarding: ForwardingFor,
+    /// Who decides which packets reach published ports, unless a network or a port says otherwise.
+    pub publish: PublishMode,
+    /// How long and how much is open for containers whose egress is denied.
+    pub egress: telemetry::egress::Settings,
 }
 
 /// As the daemon has it, without pools.
@@ -85,6 +96,8 @@ impl Default for Config {
             dns_port: 53,
             foreign: Policy::default(),
             forwarding: ForwardingFor::default(),
+            publish: PublishMode::default(),
+            egress: Default::default(),
         }
     }
 }
@@ -113,14 +126,16 @@ pub fn begin<K: Kernel, S: Store>(
 ) -> Result<Engine, Error> {
     let stored = store.load()?;
     kernel.prepare();
-    state::instance::sign(&mut kernel, &mut store, &stored);
+    let instance = state::instance::sign(&mut kernel, &mut store, &stored);
     // The first repair writes them. Until then they are left out.
     let owed = State::stale_records(&stored);
     let unexplained = if stored.incomplete { Unexplained::Unknown } else { Unexplained::Nothing };
-    let state = State::from_stored(stored);
+    let mut state = State { instance, ..State::from_stored(stored) };
+    state.desired = state.desired.published_as(config.publish);
     let (commands, mailbox) = mpsc::channel(MAILBOX);
     let (channels, Receivers { listening, proxying }) = Channels::new();
     let Channels { snapshot, telemetry, events, stopping, .. } = channels.clone();
+    telemetry.egress.opened().settings = config.egress;
     let mut worker = Worker::new(kernel, store, state, config, channels);
     worker.owed = owed;
     worker.unexplained = unexplained;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::model::names::{NetworkName, ReservationId, ServiceName};
-use crate::model::policy::Policy;
+use crate::model::policy::{Policy, Rule};
 use crate::model::request::{
     EndpointSpec, MemberChange, NetworkSpec, PolicyChange, PortChange, ReservationSpec, ServiceSpec, ServiceUpdate,
 };
@@ -77,6 +77,8 @@ pub struct Restored {
     pub services: Vec<ServiceName>,
     /// The services that were there already, as the backup has them.
     pub unchanged_services: Vec<ServiceName>,
+    /// What the policies say that were added.
+    pub policies: Vec<Rule>,
 }
 
 /// A difference between what netd made and what is there.

@@ -13,10 +13,11 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc};
 
+use super::channels::Channels;
 use super::event::{Change, Event};
-use super::listener::{Listening, ListeningReceiver, ListeningSender};
+use super::listener::{Listening, ListeningSender};
 use super::mailbox::{Mailbox, Next};
-use super::proxy::{Draining, Proxied, ProxiedServices, ProxyingReceiver, ProxyingSender, Shared};
+use super::proxy::{Draining, Proxied, ProxiedServices, ProxyingSender, Shared};
 use super::state::State;
 use super::state::agenda::Agenda;
 use super::state::denied::Policing;
@@ -28,9 +29,10 @@ use super::state::unexplained::Unexplained;
 use super::state::ways::Ways;
 use super::stopping::Stopping;
 use super::telemetry::Telemetry;
+use super::waiting::Waiting;
 use super::{Command, Config, Error, Snapshot, decide};
 use crate::base::deadline::Deadline;
-use crate::kernel::{Kernel, KernelEvent};
+use crate::kernel::Kernel;
 use crate::logic::refusal::Refusal;
 use crate::model::desired::Desired;
 use crate::model::endpoint::{Endpoint, Netns};
@@ -43,9 +45,6 @@ use crate::model::inside::Inside;
 use crate::model::names::{IfName, NetworkName};
 use crate::model::network::Network;
 use crate::store::{Record, Store};
-
-/// How many events a slow receiver may lag behind before it loses some.
-const EVENTS: usize = 1024;
 
 /// What the engine's thread owns.
 pub(crate) struct Worker<K, S> {
@@ -109,44 +108,16 @@ pub(crate) struct Worker<K, S> {
     pub(super) look_inside: bool,
     /// True while a command is planned and not carried out.
     pub(super) planning: bool,
+    /// Whether what is open for containers may not be what is known to be.
+    pub(super) ways_out_unsure: bool,
     /// Set when no further command must be carried out.
     pub(super) stopping: Stopping,
+    /// Requests whose endpoints have no address of their DHCP server yet.
+    pub(super) waiting: Vec<Waiting>,
+    /// Those of which an endpoint was removed during this command, and what to tell their callers.
+    pub(super) ended: Vec<(Waiting, Error)>,
     pub(super) search: Vec<String>,
     pub(super) revision: u64,
-}
-
-/// What the worker shares with others.
-#[derive(Clone)]
-pub(crate) struct Channels {
-    pub(super) snapshot: Arc<Published>,
-    pub(super) telemetry: Arc<Telemetry>,
-    pub(super) events: broadcast::Sender<Arc<Event>>,
-    pub(super) listening: ListeningSender,
-    pub(super) proxying: ProxyingSender,
-    pub(super) stopping: Stopping,
-}
-
-/// What the engine tells its faces.
-pub(crate) struct Receivers {
-    pub(super) listening: ListeningReceiver,
-    pub(super) proxying: ProxyingReceiver,
-}
-
-impl Channels {
-    /// New ones, and the other ends.
-    pub(super) fn new() -> (Self, Receivers) {
-        let (to_listener, listening) = mpsc::unbounded_channel();
-        let (to_proxy, proxying) = mpsc::unbounded_channel();
-        let channels = Self {
-            snapshot: Arc::default(),
-            telemetry: Arc::default(),
-            events: broadcast::channel(EVENTS).0,
-            listening: to_listener,
-            proxying: to_proxy,
-            stopping: Stopping::default(),
-        };
-        (channels, Receivers { listening, proxying })
-    }
 }
 
 impl<K: Kernel, S: Store> Worker<K, S> {
@@ -190,7 +161,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             initial_sync: true,
             planning: false,
             look_inside: false,
+            ways_out_unsure: false,
             stopping,
+            waiting: Vec::new(),
+            ended: Vec::new(),
             search: Vec::new(),
             revision: 0,
         }
@@ -229,6 +203,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 }
                 // Its caller learns from the dropped reply that the daemon is stopping.
                 _ if self.stopping.is_set() => {}
+                Command::Open(first) => self.open_all(first, &mut waiting),
                 Command::Alive(tell) => drop(self.listening.send(Listening::Alive(tell))),
                 command if command.disconnects() => {
                     let mut group = vec![command];
@@ -237,21 +212,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                     }
                     self.disconnect_group(group);
                 }
-                Command::Kernel(KernelEvent::Changed) => self.agenda.look_at_host(),
-                Command::Kernel(KernelEvent::ContainersChanged(ends)) => self.agenda.look_into(ends),
-                Command::Kernel(KernelEvent::ContainerTablesChanged(namespaces)) => self.tables_changed(&namespaces),
-                Command::Kernel(KernelEvent::LinksChanged) => {
-                    waiting.retain(|other| !matches!(other, Command::Kernel(KernelEvent::LinksChanged)));
-                    self.serve_beside();
-                }
-                Command::Kernel(KernelEvent::UplinksChanged) => self.follow_forwarding(),
-                Command::Kernel(KernelEvent::FirewallChanged) => {
-                    waiting.retain(|other| !matches!(other, Command::Kernel(KernelEvent::FirewallChanged)));
-                    self.firewall_changed();
-                }
-                Command::Kernel(KernelEvent::Tick) => self.tick(),
-                Command::Kernel(KernelEvent::MonitorStopped { monitor, why }) => self.monitor_stopped(monitor, &why),
-                Command::Kernel(KernelEvent::MonitorRuns(monitor)) => self.monitor_runs(monitor),
+                Command::Kernel(event) => self.hear(event, &mut waiting),
                 command => self.one(command),
             }
             self.after_command();
@@ -267,6 +228,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         if !self.stopping.is_set() {
             self.look_inside = true;
             self.reconcile();
+            self.drop_unleased();
             self.remove_all_emptied();
         }
         let _ = converged.send(());
@@ -284,6 +246,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         match command {
             Command::CreateNetwork(spec, foreign, reply) => drop(reply.send(self.create_network(&spec, foreign))),
             Command::RemoveNetwork(network, reply) => drop(reply.send(self.remove_network(&network))),
+            Command::RenumberNetwork(network, to, foreign, reply) => {
+                drop(reply.send(self.renumber_network(&network, &to, foreign)));
+            }
             Command::SetUpstreams(network, to, reply) => drop(reply.send(self.set_upstreams(&network, &to))),
             Command::CreateService(spec, reply) => drop(reply.send(self.create_service(&spec))),
             Command::UpdateService(update, reply) => drop(reply.send(self.update_service(&update))),
@@ -305,10 +270,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             Command::Connect { gone, .. } | Command::ConnectTogether { gone, .. } if gone.is_gone() => {
                 tracing::info!("request cancelled: the caller disconnected");
             }
-            Command::Connect { spec, foreign, reply, .. } => drop(reply.send(self.endpoint(&spec, foreign))),
-            Command::ConnectTogether { specs, foreign, reply, .. } => {
-                drop(reply.send(self.attach_together(&specs, &foreign)));
+            Command::Connect { spec, foreign, gone, reply } => self.connect(&spec, foreign, (gone, reply)),
+            Command::ConnectTogether { specs, foreign, gone, reply } => {
+                self.connect_together(&specs, &foreign, (gone, reply));
             }
+            Command::NoteLease(news, verdict) => drop(verdict.send(self.note_lease(*news))),
             Command::Check(spec, reply) => drop(reply.send(self.check(&spec))),
             Command::Gc { owner, valid, reply } => drop(reply.send(self.gc(&owner, &valid))),
             Command::Capacity(network, reply) => drop(reply.send(self.capacity(&network))),
@@ -321,6 +287,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             Command::Disconnect { .. }
             | Command::Detach(..)
             | Command::Kernel(_)
+            | Command::Open(_)
             | Command::Alive(_)
             | Command::Stop(_) => {}
         }
@@ -356,6 +323,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             gateway_blocked: self.state.gateway_blocked.clone(),
             firewall: self.foreign.notes.clone(),
             denied: self.policing.denied(),
+            tables: self.foreign.last.clone(),
             transit: self.transit.clone(),
             kept: self.state.kept.clone(),
         };
@@ -369,6 +337,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.revision += 1;
         self.snapshot.store(Arc::new(snapshot));
         self.telemetry.log.keep(&self.state.desired);
+        self.telemetry.egress.logs().keep(&self.state.desired);
     }
 
     /// Records a problem, and sends an event if it is new.

@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod cni;
+pub mod dhcp;
 pub mod dns;
 pub mod docker;
 pub mod engine_api;
@@ -10,5 +11,6 @@ pub mod health;
 pub mod http;
 pub mod netavark;
 pub mod proxy;
+pub mod relay;
 pub mod resolved;
 pub mod shared;

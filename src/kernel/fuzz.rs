@@ -142,6 +142,7 @@ fn known() -> Vec<Link> {
         up: true,
         mtu: 1500,
         isolated: false,
+        filters_vlans: None,
         ipv6: false,
         mac: None,
         peer: Some(2),
@@ -152,7 +153,7 @@ fn known() -> Vec<Link> {
 
 /// The monitor reports links that the messages name, at most one for each message, and containers that it knows.
 fn notifications(datagram: &[u8], messages: &[Message<'_>]) {
-    let mut changes = Changes::of_settled(&known(), 1);
+    let mut changes = Changes::of_settled(&known(), 1, Default::default());
     let gone = changes.hear_host(datagram);
     assert!(gone.len() <= messages.len());
     assert!(gone.iter().all(|event| matches!(event, KernelEvent::LinkGone(_))), "{gone:?}");

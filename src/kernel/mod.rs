@@ -21,21 +21,25 @@ mod testing;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::model::bandwidth::Shaping;
+use crate::model::egress::Opening;
 use crate::model::endpoint::Netns;
 use crate::model::host::foreign_firewall::Foreign;
-use crate::model::host::observed::{DeniedFlow, HostFacts, Observed, ObservedInterface, Traced};
+use crate::model::host::observed::{DeniedFlow, HostFacts, Inner, Observed, ObservedInterface, Traced};
+use crate::model::host::parent::{Device, Parent};
 use crate::model::host::probe::{OnBridge, Probe};
 use crate::model::host::routing::Routing;
 #[cfg(doc)]
 use crate::model::host::routing::TurnedOn;
-use crate::model::host::step::{HostPort, Step};
+use crate::model::host::step::{EndpointLink, HostPort, Step};
 use crate::model::inside::Inside;
 use crate::model::names::IfName;
 
 pub use crate::kernel::dns::resolver::Resolver;
 pub use crate::kernel::host::port_owner::{PortOwner, find as find_port_owners};
+pub use crate::kernel::nft::RESENDING;
 
 /// A step or query that failed, and where to find the cause.
 #[derive(Debug, thiserror::Error)]
@@ -213,6 +217,28 @@ pub trait Kernel: Send + 'static {
         Ok(Vec::new())
     }
 
+    /// The interface of the host with that name, as networks on it need it; `None` if there is none.
+    fn parent(&mut self, name: &IfName) -> Result<Option<Parent>, KernelError>;
+
+    /// Whether the kernel has that kind of interfaces. It loads the module if it can.
+    fn has_device(&mut self, device: Device) -> Result<bool, KernelError>;
+
+    /// Reports changes of an interface in a container that has no other end on the host, from now on, as
+    /// [`KernelEvent::ContainersChanged`] with the name by which it is known. A missing one is no error.
+    fn follow(&mut self, link: &EndpointLink) -> Result<(), KernelError>;
+
+    /// The interfaces in containers that netd made, or began to make, and that have no other end on the host.
+    fn inner(&mut self) -> Result<Vec<Inner>, KernelError>;
+    /// Opens ways out for containers, and closes others, together: what is open already gets the new timeout.
+    fn open(&mut self, _close: &[Opening], _open: &[(Opening, Duration)]) -> Result<(), KernelError> {
+        Ok(())
+    }
+
+    /// What is open, and for how long.
+    fn opened(&mut self) -> Result<Vec<(Opening, Duration)>, KernelError> {
+        Ok(Vec::new())
+    }
+
     /// Whether the host has an interface with that name.
     fn has_link(&mut self, name: &IfName) -> bool;
 
@@ -254,6 +280,11 @@ pub trait Kernel: Send + 'static {
     /// Makes the socket that holds the port refuse everything again, after all duplicates are closed. A port that netd
     /// does not hold is no error.
     fn idle_port(&mut self, port: &HostPort) -> Result<(), KernelError>;
+
+    /// Sends a frame from the interface in that namespace. A missing namespace or interface is an error.
+    fn send_frame(&mut self, _netns: &Netns, _ifname: &IfName, _frame: &[u8]) -> Result<(), KernelError> {
+        Ok(())
+    }
 
     /// Has the service manager close the sockets of ports that it gave to this daemon and that are not held.
     fn release_given_ports(&mut self) {}

@@ -1,5 +1,7 @@
 //! Whether one subject reaches another, and what decides: policies, then the networks.
 
+mod admit;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -12,6 +14,8 @@ use crate::model::network::HostAccess;
 use crate::model::policy::ruling::{Decision, Edge};
 use crate::model::policy::{Ports, Subject};
 use crate::model::publication::Protocol;
+
+pub use admit::{Arrival, Behind, admits};
 
 /// Whether one reaches the other, for one address of each.
 #[derive(Debug, Clone, PartialEq, Eq)]

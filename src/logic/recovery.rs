@@ -10,7 +10,7 @@ use crate::model::endpoint::{Container, Endpoint};
 use crate::model::host::element::Element;
 use crate::model::host::observed::Traced;
 use crate::model::network::Network;
-use crate::model::publication::{PortRange, Protocol, Publication};
+use crate::model::publication::{PortRange, Protocol, Publication, PublishMode};
 
 /// The endpoint of an interface that netd made in a container on the network. `elements`: those of the table. Aliases,
 /// labels, limits and what a runtime asked for, routes among it, are not known any more. `None` if the interface has no address of the
@@ -22,7 +22,7 @@ pub fn endpoint(
     sequence: u64,
     elements: &BTreeSet<Element>,
 ) -> Option<Endpoint> {
-    let of_network = |address: &&IpNetwork| network.gateway_for(address.ip()).is_some();
+    let of_network = |address: &&IpNetwork| network.subnet_of(address.ip()).is_some();
     let addresses: Vec<IpNetwork> = traced.inside.addresses.iter().filter(of_network).copied().collect();
     if addresses.is_empty() || !network.makes_interfaces() {
         return None;
@@ -40,6 +40,7 @@ pub fn endpoint(
         addresses,
         mac: traced.inside.mac?,
         aliases: Vec::new(),
+        opened: Vec::new(),
         skipped: Vec::new(),
         exposed: Vec::new(),
         labels: BTreeMap::new(),
@@ -51,7 +52,10 @@ pub fn endpoint(
         trusted: false,
         upstreams: Vec::new(),
         told_inside: false,
+        beside_host: !network.is_behind_host(),
         handover: None,
+        egress: Default::default(),
+        dhcp: None,
     })
 }
 
@@ -84,7 +88,16 @@ fn publications(addresses: &[IpNetwork], elements: &BTreeSet<Element>) -> Vec<Pu
             Family::V4 => IpAddr::from(Ipv4Addr::UNSPECIFIED),
             Family::V6 => IpAddr::from(Ipv6Addr::UNSPECIFIED),
         });
-        Publication { host_ip: host_ip.or(only), host, container, protocol }
+        let obeys = |element: &Element| match element {
+            Element::Strict(family, of, ports) => {
+                host_ip.is_none() && families.contains(family) && *of == protocol && ports.contains(host.first())
+            }
+            Element::StrictAt(at, of, ports) => host_ip == Some(*at) && *of == protocol && ports.contains(host.first()),
+            _ => false,
+        };
+        // What decided about the port decides about it, whatever network and configuration say now.
+        let mode = elements.iter().any(obeys).then_some(PublishMode::Strict);
+        Publication { host_ip: host_ip.or(only), host, container, protocol, mode }
     };
     found.into_iter().map(publication).collect()
 }
@@ -131,10 +144,18 @@ mod tests {
         super::endpoint(network, &traced(endpoint), container, sequence, &elements)
     }
 
+    /// What decided about the packets of a port decides about them.
+    const STRICT: [&str; 3] = [
+        "published=4000,target=80,publish=strict",
+        "published=4001-4003,target=4001-4003,protocol=udp,publish=strict",
+        "host_ip=127.0.0.1,published=4000,target=80,protocol=udp,publish=strict",
+    ];
+
     #[test]
     fn an_endpoint_is_as_it_was() {
         let network = samples::network("net1", &["10.0.0.0/24", "fd00::/64"]);
-        for ports in [&["4000:80"][..], &["4000-4003:4000-4003", "127.0.0.1:53:53/udp", "0.0.0.0:80:80"], &[]] {
+        for ports in [&["4000:80"][..], &["4000-4003:4000-4003", "127.0.0.1:53:53/udp", "0.0.0.0:80:80"], &STRICT, &[]]
+        {
             let endpoint = samples::endpoint(&network, "web", 3, &["10.0.0.2", "fd00::2"], ports);
             let recovered = recovered(&network, &endpoint).unwrap();
             let sorted = |endpoint: &Endpoint| {

@@ -1,5 +1,7 @@
 //! Refusals: the reasons for which netd rejects a request before anything is changed.
 
+mod kind;
+mod lease;
 mod service;
 mod taken_by;
 mod users;
@@ -11,23 +13,13 @@ use crate::model::address::{Mac, Subnet};
 use crate::model::ids::ContainerId;
 use crate::model::names::{ContainerName, IfName, NetworkName, ReservationId, ServiceName};
 use crate::model::publication::Publication;
+pub use kind::RefusalKind;
+pub use lease::LeaseRefusal;
 pub use service::ServiceRefusal;
 pub use taken_by::TakenBy;
 
-/// The class of a refusal; each face maps it once (HTTP status, exit code, CNI code).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RefusalKind {
-    /// The request itself is invalid.
-    Invalid,
-    /// The request names an object that does not exist.
-    NotFound,
-    /// The request conflicts with an existing object.
-    Conflict,
-    /// A resource is exhausted.
-    Exhausted,
-    /// The existing object differs from what netd made.
-    Changed,
-}
+/// What a kernel lacks on which no port can be strict.
+pub const HANDS_NOTHING_OVER: &str = "this kernel lacks CONFIG_NFT_LOG or CONFIG_NETFILTER_NETLINK_LOG (nfnetlink_log)";
 
 /// A request that cannot be carried out as given; the caller can fix it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -74,6 +66,14 @@ pub enum Refusal {
         reservations: Vec<ReservationId>,
         /// The services.
         services: Vec<ServiceName>,
+    },
+    /// A network cannot get other subnets.
+    #[error("network {network} is not renumbered: {why}")]
+    NotRenumbered {
+        /// The network.
+        network: NetworkName,
+        /// Why not, and what to do.
+        why: String,
     },
     /// A subnet overlaps another network or the host.
     #[error("subnet {subnet} overlaps with {with}: choose another with --subnet")]
@@ -139,8 +139,11 @@ pub enum Refusal {
         /// Who has it.
         holder: TakenBy,
     },
+    /// The kernel cannot let the host's own rules decide about a published port.
+    #[error("the host's own rules cannot decide about {0}: {HANDS_NOTHING_OVER}; use publish=open")]
+    CannotBeStrict(String),
     /// Another container publishes that port, or it is reserved.
-    #[error("port {asked} is already {}", taken(.held, .owner))]
+    #[error("port {asked} is already {}", taken_by::taken(.held, .owner))]
     PortTaken {
         /// The requested publication.
         asked: Publication,
@@ -201,6 +204,17 @@ pub enum Refusal {
         /// The network.
         network: NetworkName,
     },
+    /// A network cannot be on that interface of the host.
+    #[error("cannot use interface {parent} for a network: {why}")]
+    Parent {
+        /// The interface.
+        parent: IfName,
+        /// The reason, and the remedy.
+        why: String,
+    },
+    /// The kernel cannot do that.
+    #[error("this kernel has no {0}: a network of that kind needs one that has")]
+    KernelLacks(String),
     /// Only the program that makes its interfaces can add containers to the network.
     #[error("another CNI plugin makes the interfaces of network {0}: connect containers through that plugin")]
     Adopted(NetworkName),
@@ -254,6 +268,9 @@ pub enum Refusal {
     /// About a service.
     #[error(transparent)]
     Service(#[from] ServiceRefusal),
+    /// About an address of a DHCP server.
+    #[error(transparent)]
+    Lease(#[from] LeaseRefusal),
     /// No such reservation, or no longer.
     #[error("no reservation {0:?}: see `netd reservation ls`")]
     NoSuchReservation(String),
@@ -316,59 +333,4 @@ pub enum Refusal {
         /// The id of the container that has it.
         id: String,
     },
-}
-
-impl Refusal {
-    /// The class of the refusal.
-    pub fn kind(&self) -> RefusalKind {
-        match self {
-            Self::Service(refusal) => refusal.kind(),
-            Self::Invalid(_)
-            | Self::Outside { .. }
-            | Self::CannotPublish { .. }
-            | Self::CannotAdopt { .. }
-            | Self::Adopted(_)
-            | Self::PortsOfRuntime { .. }
-            | Self::Ambiguous { .. } => RefusalKind::Invalid,
-            Self::NoSuchNetwork(_)
-            | Self::NoSuchContainer { .. }
-            | Self::NoSuchReservation(_)
-            | Self::NoSuchPolicy(_)
-            | Self::NotConnected { .. }
-            | Self::NoSuchHandover(_)
-            | Self::NotPublished { .. }
-            | Self::NoAttachment { .. } => RefusalKind::NotFound,
-            Self::Changed { .. } => RefusalKind::Changed,
-            Self::NetworkExists(_)
-            | Self::DefinedOtherwise(_)
-            | Self::DefinedAnew(..)
-            | Self::NetworkInUse { .. }
-            | Self::SubnetOverlap { .. }
-            | Self::AddressTaken { .. }
-            | Self::MacTaken { .. }
-            | Self::ReservationExists(_)
-            | Self::ReservedElsewhere { .. }
-            | Self::PortTaken { .. }
-            | Self::IfNameTaken { .. }
-            | Self::AlreadyConnected { .. }
-            | Self::NotAdopted(_)
-            | Self::AdoptedOtherwise(_)
-            | Self::AttachedOtherwise { .. }
-            | Self::NameOfAnother { .. }
-            | Self::NetnsTaken { .. }
-            | Self::ContainerNameTaken { .. } => RefusalKind::Conflict,
-            Self::NoFreeSubnet { .. } | Self::NoFreeAddress { .. } | Self::BridgeFull { .. } | Self::NoFreePort(_) => {
-                RefusalKind::Exhausted
-            }
-        }
-    }
-}
-
-/// Who has a port.
-fn taken(held: &Publication, owner: &TakenBy) -> String {
-    match owner {
-        TakenBy::Container(name) => format!("published by {owner} ({held}): see `netd port {name}`"),
-        TakenBy::Service(name) => format!("published by {owner} ({held}): see `netd service inspect {name}`"),
-        TakenBy::Reservation(_) | TakenBy::Gateway => format!("held by {owner} ({held}): see `netd reservation ls`"),
-    }
 }

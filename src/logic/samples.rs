@@ -17,7 +17,7 @@ pub fn network(name: &str, subnets: &[&str]) -> Network {
     let subnet = |text: &&str| {
         let subnet: Subnet = text.parse().unwrap();
         let gateway = subnet.address(subnet.bounds().0 + 1).unwrap();
-        NetworkSubnet { subnet, gateway, range: None }
+        NetworkSubnet { subnet, gateway: Some(gateway), range: None }
     };
     Network {
         name: name.parse().unwrap(),
@@ -27,6 +27,9 @@ pub fn network(name: &str, subnets: &[&str]) -> Network {
             icc: true,
             masquerade: true,
             isolated: false,
+            routed: false,
+            unprotected: false,
+            source: Vec::new(),
         }),
         subnets: subnets.iter().map(subnet).collect(),
         internal: false,
@@ -37,8 +40,12 @@ pub fn network(name: &str, subnets: &[&str]) -> Network {
         host_access: HostAccess::All,
         sticky: false,
         trusted: false,
+        publish: None,
         engines: Vec::new(),
         on_demand: false,
+        relay: None,
+        egress: Default::default(),
+        dhcp: false,
     }
 }
 
@@ -52,7 +59,7 @@ pub fn endpoint(network: &Network, name: &str, sequence: u64, addresses: &[&str]
     let publication = |text: &&str| {
         let spec: PortSpec = text.parse().unwrap();
         let (host_ip, host, container) = (spec.host_ip, spec.host.unwrap(), spec.container);
-        Publication { host_ip, host, container, protocol: spec.protocol }
+        Publication { host_ip, host, container, protocol: spec.protocol, mode: spec.mode }
     };
     let gateways = addresses.iter().filter_map(|address| network.gateway_for(address.ip())).collect();
     let mut id = [0u8; 32];
@@ -88,7 +95,11 @@ pub fn endpoint(network: &Network, name: &str, sequence: u64, addresses: &[&str]
         trusted: false,
         upstreams: Vec::new(),
         told_inside: false,
+        beside_host: !network.is_behind_host(),
+        opened: Vec::new(),
         handover: None,
+        egress: Default::default(),
+        dhcp: None,
     }
 }
 

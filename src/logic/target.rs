@@ -4,11 +4,13 @@
 //! networks they were published with: a reply that leaves through another network than the request came in would not
 //! pass connection tracking and the source guard.
 
+mod egress;
 mod guard;
 mod policies;
 mod ports;
 mod proxied;
 pub mod services;
+mod shim;
 mod transit;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,20 +20,22 @@ use std::sync::Arc;
 use ipnetwork::IpNetwork;
 
 use super::alloc::interfaces;
-use crate::model::address::Families;
+use crate::model::address::{Families, Family};
 use crate::model::bandwidth::{LimitedInterface, Shaping};
 use crate::model::desired::{Attached, Desired};
 use crate::model::endpoint::Endpoint;
 use crate::model::handover::Handover;
 use crate::model::host::element::{Element, NameServer};
 use crate::model::host::foreign_firewall::Bridge;
-use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, LinkKind, VethPair};
+use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, LinkKind, StackedLink, VethPair};
 use crate::model::inside::Inside;
 use crate::model::names::{IfName, NetworkName};
-use crate::model::network::{DnsListen, Driver, HostAccess, Network};
-use ports::{FAMILIES, publish, targets, way_out};
-pub use ports::{host_ports, reserved_ports, unheld_ports};
+use crate::model::network::{DnsListen, Driver, HostAccess, Network, VlanId};
+use crate::model::publication::PublishMode;
+use ports::{FAMILIES, obey, publish, targets, way_out};
+pub use ports::{host_ports, is_reached, reserved_ports, unheld_ports};
 pub use proxied::{proxied, proxied_for_runtimes};
+pub use shim::{shim, shim_routes, shim_with_routes};
 pub use transit::transit;
 
 /// The metric of default routes in containers of another engine. Docker's have the kernel's default (0, for IPv6 1024),
@@ -63,6 +67,8 @@ pub enum Interface<'a> {
     Own(Box<EndpointLink>),
     /// Another program made it. netd prepares the interface of the host through which it is reached.
     Adopted(&'a IfName),
+    /// There is none.
+    Nothing,
 }
 
 impl Interface<'_> {
@@ -70,7 +76,7 @@ impl Interface<'_> {
     pub fn own(self) -> Option<Box<EndpointLink>> {
         match self {
             Self::Own(link) => Some(link),
-            Self::Adopted(_) => None,
+            Self::Adopted(_) | Self::Nothing => None,
         }
     }
 }
@@ -79,15 +85,26 @@ impl Interface<'_> {
 pub fn interface<'a>(network: &'a Network, endpoint: &'a Endpoint, endpoints: &[Arc<Endpoint>]) -> Interface<'a> {
     match &network.driver {
         Driver::Bridge(bridge) => {
-            let pair = VethPair {
-                bridge: bridge.name.clone(),
-                host_ifname: endpoint.host_ifname.clone(),
-                isolated: !bridge.icc,
-            };
-            Interface::Own(Box::new(endpoint_link(network, endpoint, endpoints, LinkKind::Veth(pair))))
+            let pair = port(endpoint, (&bridge.name, None), bridge.icc);
+            Interface::Own(Box::new(endpoint_link(network, endpoint, endpoints, pair)))
         }
+        Driver::Unmanaged(unmanaged) => {
+            let pair = port(endpoint, (&unmanaged.bridge, unmanaged.vlan), unmanaged.icc);
+            Interface::Own(Box::new(endpoint_link(network, endpoint, endpoints, pair)))
+        }
+        Driver::Stacked(stacked) => {
+            let (parent, mode) = (stacked.parent.clone(), stacked.mode);
+            let kind = LinkKind::Stacked(StackedLink { host_ifname: endpoint.host_ifname.clone(), parent, mode });
+            Interface::Own(Box::new(endpoint_link(network, endpoint, endpoints, kind)))
+        }
+        Driver::Nothing => Interface::Nothing,
         Driver::Adopted(adopted) => Interface::Adopted(adopted.bridge.as_ref().unwrap_or(&endpoint.host_ifname)),
     }
+}
+
+fn port(endpoint: &Endpoint, (bridge, vlan): (&IfName, Option<VlanId>), icc: bool) -> LinkKind {
+    let (bridge, host_ifname) = (bridge.clone(), endpoint.host_ifname.clone());
+    LinkKind::Veth(VethPair { bridge, host_ifname, isolated: !icc, vlan })
 }
 
 fn endpoint_link(network: &Network, endpoint: &Endpoint, endpoints: &[Arc<Endpoint>], kind: LinkKind) -> EndpointLink {
@@ -163,21 +180,36 @@ fn default_metric(endpoint: &Endpoint) -> Option<u32> {
 /// The elements of a network, which is one of `desired`.
 pub fn network_elements(desired: &Desired, network: &Network) -> BTreeSet<Element> {
     let mut elements = BTreeSet::new();
-    if let Some(bridge) = network.bridge() {
+    if let Some(bridge) = network.guest_bridge() {
         elements.insert(Element::Bridge(bridge.clone()));
-        elements.extend(policies::network_elements(desired.ruling(), network, bridge));
+        let chains = policies::network_elements(desired.ruling(), network, bridge);
+        let is_held = desired.holds(&network.name);
+        elements.extend(if is_held { egress::network_elements(network, chains) } else { chains });
         if network.host_access == HostAccess::None {
             elements.insert(Element::PortsClosed(bridge.clone()));
         }
         if !network.has_gateways() {
             elements.insert(Element::Isolated(bridge.clone()));
         }
+        if network.is_routed() && !network.internal {
+            elements.insert(Element::Routed(bridge.clone()));
+        }
+        if network.own_bridge().is_some_and(|own| own.unprotected) && !network.internal {
+            elements.insert(Element::Unprotected(bridge.clone()));
+        }
     }
     for subnet in network.subnets.iter().filter(|_| network.has_gateways()) {
         // Also on an internal network, where services may have virtual addresses.
         elements.insert(Element::Hairpin(subnet.subnet));
-        if network.masquerade() && !network.internal {
-            elements.insert(Element::Masquerade(subnet.subnet));
+        let source = network.own_bridge().and_then(|bridge| {
+            bridge.source.iter().copied().find(|source| source.is_ipv4() == subnet.subnet.network().is_ipv4())
+        });
+        match source.filter(|_| !network.internal && !network.is_routed()) {
+            Some(source) => drop(elements.insert(Element::Outbound(subnet.subnet, source))),
+            None if network.masquerade() && !network.internal => {
+                elements.insert(Element::Masquerade(subnet.subnet));
+            }
+            None => {}
         }
     }
     elements
@@ -186,14 +218,23 @@ pub fn network_elements(desired: &Desired, network: &Network) -> BTreeSet<Elemen
 /// The elements of a container, from all of its endpoints.
 pub fn container_elements(desired: &Desired, endpoints: &[Arc<Endpoint>]) -> BTreeSet<Element> {
     let bare = |endpoint: &&Arc<Endpoint>| {
-        desired.network(&endpoint.network).is_some_and(|network| network.bridge().is_none())
+        let on = desired.network(&endpoint.network);
+        on.is_some_and(|network| network.is_behind_host() && network.guest_bridge().is_none())
     };
     let direct = endpoints.iter().filter(bare).map(|endpoint| Element::Direct(endpoint.host_ifname.clone()));
     let mut elements: BTreeSet<Element> = direct.collect();
     elements.extend(guard::elements(desired, endpoints));
-    for publication in endpoints.iter().flat_map(|endpoint| &endpoint.publications) {
-        for to in targets(publication, endpoints) {
-            publish(publication, to, &mut elements);
+    elements.extend(egress::elements(desired, endpoints));
+    for endpoint in endpoints {
+        for address in endpoint.addresses.iter().map(IpNetwork::ip) {
+            elements.extend(endpoint.opened.iter().map(|open| Element::Opened(address, open.protocol, open.ports)));
+        }
+        for publication in &endpoint.publications {
+            let is_strict = desired.publish_mode([&endpoint.network], publication.mode) == PublishMode::Strict;
+            for to in targets(publication, endpoints) {
+                publish(publication, to, &mut elements);
+                elements.extend(is_strict.then(|| obey(publication, Family::of(to))));
+            }
         }
     }
     elements
@@ -206,8 +247,7 @@ pub fn gateways(desired: &Desired) -> BTreeSet<IpAddr> {
 
 /// The addresses of the name service on the host for one network.
 pub fn gateways_of(network: &Network) -> Vec<IpAddr> {
-    let subnets = network.subnets.iter().filter(|_| network.has_gateways());
-    subnets.map(|subnet| subnet.gateway).collect()
+    network.host_gateways().collect()
 }
 
 /// Networks from which questions do not reach the name service at the gateway, because of a firewall.
@@ -242,8 +282,8 @@ pub fn inside(desired: &Desired, blocked: &Blocked, attached: &Attached, beside:
     }
     // The other resolver may query a gateway itself, and these queries must not be redirected back.
     let gateways = attached.endpoints.iter().filter(|_| !beside).flat_map(|endpoint| {
-        let network = on(endpoint).filter(|network| network.has_gateways());
-        let both = |address: &IpNetwork| Some((address.ip(), network?.gateway_for(address.ip())?));
+        let network = on(endpoint);
+        let both = |address: &IpNetwork| Some((address.ip(), network?.name_server_for(address.ip())?));
         endpoint.addresses.iter().filter_map(both).collect::<Vec<_>>()
     });
     let container = &attached.container;
@@ -263,9 +303,9 @@ pub fn name_server(gateway: IpAddr, port: u16) -> [Element; 2] {
 pub fn foreign_bridges(desired: &Desired, served: &BTreeMap<IpAddr, u16>) -> Vec<Bridge> {
     let bridge = |network: &Arc<Network>| {
         let asked = !asks_inside(network, &Blocked::new());
-        let gateways = network.subnets.iter().map(|subnet| subnet.gateway).filter(|_| asked);
+        let gateways = network.host_gateways().filter(|_| asked);
         Some(Bridge {
-            name: network.bridge()?.clone(),
+            name: network.guest_bridge()?.clone(),
             network: network.name.clone(),
             subnets: network.subnets.iter().map(|subnet| subnet.subnet).collect(),
             internal: network.internal,
@@ -297,83 +337,8 @@ pub fn forwarding(desired: &Desired) -> Families {
 
 /// The address families for which the network needs forwarding.
 pub fn forwarding_of(network: &Network) -> Families {
-    Families::which(|family| !network.internal && network.has(family))
+    Families::which(|family| network.is_behind_host() && !network.internal && network.has(family))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::logic::samples;
-    use crate::model::host::element::{Table, Verdict};
-    use crate::model::network::{Adopted, Driver};
-
-    fn desired(networks: &[&Network]) -> Desired {
-        let mut desired = Desired::default();
-        networks.iter().for_each(|network| drop(desired.insert_network((*network).clone())));
-        desired
-    }
-
-    #[test]
-    fn the_interface_of_a_container_without_bridge_is_known() {
-        let mut network = samples::network("routed", &["10.0.1.0/24"]);
-        let endpoint = Arc::new(samples::endpoint(&network, "web", 1, &["10.0.1.2"], &[]));
-        let is_direct = |network: &Network| {
-            let element = Element::Direct(endpoint.host_ifname.clone());
-            container_elements(&desired(&[network]), std::slice::from_ref(&endpoint)).contains(&element)
-        };
-        assert!(!is_direct(&network));
-        for (bridge, direct) in [(Some("cni0".parse().unwrap()), false), (None, true)] {
-            network.driver = Driver::Adopted(Adopted { bridge, icc: true, masquerade: false });
-            assert_eq!(is_direct(&network), direct);
-        }
-    }
-
-    #[test]
-    fn ports_lead_to_the_network_of_the_default_route() {
-        let one = samples::network("net1", &["10.0.1.0/24"]);
-        let two = samples::network("net2", &["10.0.2.0/24", "fd00:2::/64"]);
-        let first = Arc::new(samples::endpoint(&one, "web", 1, &["10.0.1.2"], &[]));
-        let mut second = samples::endpoint(&two, "web", 2, &["10.0.2.2", "fd00:2::2"], &["4000:80"]);
-        second.ifname = "eth1".parse().unwrap();
-        let both = [first, Arc::new(second)];
-        let to: Vec<IpAddr> = container_elements(&desired(&[&one, &two]), &both)
-            .iter()
-            .filter_map(|element| match element {
-                Element::Publish(published) => Some(published.to),
-                _ => None,
-            })
-            .collect();
-        assert_eq!(to, ["10.0.1.2".parse::<IpAddr>().unwrap(), "fd00:2::2".parse().unwrap()]);
-        let routes: Vec<_> = default_routes(&both).iter().map(|r| format!("{} {}", r.ifname, r.gateway)).collect();
-        assert_eq!(routes, ["eth0 10.0.1.1", "eth1 fd00:2::1"]);
-    }
-
-    #[test]
-    fn what_of_the_host_is_reached_stands_in_two_sets() {
-        let mut network = samples::network("net1", &["10.0.1.0/24"]);
-        let bridge = network.bridge().unwrap().clone();
-        let closed = || Element::ToHost(bridge.clone(), Verdict::Closed);
-        for (access, closed) in [
-            (HostAccess::All, vec![]),
-            (HostAccess::Ports, vec![closed()]),
-            (HostAccess::None, vec![closed(), Element::PortsClosed(bridge.clone())]),
-        ] {
-            network.host_access = access;
-            let elements = network_elements(&desired(&[&network]), &network).into_iter();
-            let elements: Vec<Element> =
-                elements.filter(|element| matches!(element, Element::ToHost(..) | Element::PortsClosed(_))).collect();
-            assert_eq!(elements, closed, "{access:?}");
-        }
-    }
-
-    #[test]
-    fn a_range_that_keeps_its_numbers_is_one_element() {
-        let network = samples::network("net1", &["10.0.1.0/24"]);
-        let ports = ["10000-20000:10000-20000/udp", "7000-7001:8000-8001"];
-        let endpoint = Arc::new(samples::endpoint(&network, "turn", 1, &["10.0.1.2"], &ports));
-        let elements = container_elements(&desired(&[&network]), std::slice::from_ref(&endpoint));
-        assert_eq!(elements.iter().filter(|element| element.table() == Table::Inet).count(), 3);
-        // A range, and two ports in both families: what comes over the other one is proxied.
-        assert_eq!(host_ports(&[endpoint]).len(), 1 + 2 * 2);
-    }
-}
+mod tests;

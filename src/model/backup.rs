@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use super::address::Subnet;
 use super::ids::{NetworkId, ServiceId};
 use super::names::{ContainerName, NetworkName};
+use super::policy::Rule;
 use super::request::{NetworkSpec, ServiceSpec};
 use super::service::Service;
 
@@ -21,6 +22,8 @@ pub struct Backup {
     pub networks: Vec<Definition>,
     /// By name.
     pub services: Vec<ServiceDefinition>,
+    /// What the policies say, in the order of their ids; not about networks that are not defined here.
+    pub policies: Vec<Rule>,
 }
 
 /// A network as it is defined.

@@ -8,13 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use super::address::{Family, Mac};
 use super::bandwidth::Bandwidth;
+use super::egress::Egress;
 use super::exposure::Exposure;
 use super::handover::Handover;
 use super::ids::ContainerId;
+use super::lease::Dhcp;
 use super::names::{Alias, ContainerName, IfName, NetworkName};
 pub use super::netns::Netns;
-use super::publication::Publication;
 use super::publication::skipped::Skipped;
+use super::publication::{Opened, Publication};
 use super::route::Route;
 use super::upstream::Upstream;
 
@@ -64,7 +66,7 @@ pub struct Endpoint {
     pub host_ifname: IfName,
     /// At most one per address family, with the subnet's prefix.
     pub addresses: Vec<IpNetwork>,
-    /// The bridge's address for each of `addresses`; empty on an internal network.
+    /// The gateway of each of `addresses` that has one; empty on an internal network.
     pub gateways: Vec<IpAddr>,
     /// MAC address of the interface in the container, as netd made it.
     pub mac: Mac,
@@ -75,6 +77,9 @@ pub struct Endpoint {
     pub aliases: Vec<Alias>,
     /// Published ports.
     pub publications: Vec<Publication>,
+    /// Ports that are reached at its own addresses, on a network without address translation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub opened: Vec<Opened>,
     /// Ports that the runtime requested but that the network cannot have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<Skipped>,
@@ -108,9 +113,20 @@ pub struct Endpoint {
     /// read their resolv.conf once.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub told_inside: bool,
+    /// It is on a network of the host's, beside the host: its gateway is not the host, and nothing that is published leads
+    /// there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub beside_host: bool,
     /// Another engine takes the interface into its container itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handover: Option<Handover>,
+    /// What it may begin to send to the outside and to the host: the stance in the place of the network's, and what is
+    /// allowed in addition.
+    #[serde(default, skip_serializing_if = "Egress::is_unsaid")]
+    pub egress: Egress,
+    /// What it has of the DHCP server of its network, if that gives it its address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dhcp: Option<Dhcp>,
 }
 
 impl Endpoint {
@@ -128,6 +144,16 @@ impl Endpoint {
     /// of its own in it.
     pub fn is_beside_engine(&self) -> bool {
         self.container.of_engine && self.owner.is_none() && self.handover.is_none()
+    }
+
+    /// Whether it has not had an address of its network's DHCP server yet: the container is being connected.
+    pub fn awaits_lease(&self) -> bool {
+        self.dhcp.as_ref().is_some_and(|dhcp| dhcp.lease.is_none())
+    }
+
+    /// Whether it has counted as connected: it has addresses, or had one of its network's DHCP server.
+    pub fn is_announced(&self) -> bool {
+        !self.addresses.is_empty() || self.dhcp.as_ref().is_some_and(|dhcp| dhcp.lease.is_some())
     }
 
     /// Whether its interface waits on the host for another engine to take it into the container.

@@ -58,7 +58,7 @@ where
 
 /// A published port makes sense, and its long form means the same.
 fn port(spec: &PortSpec) {
-    let PortSpec { host_ip, host, container, protocol } = spec;
+    let PortSpec { host_ip, host, container, protocol, mode } = spec;
     for ports in [Some(*container), *host].into_iter().flatten() {
         assert!(ports.first() > 0 && ports.first() <= ports.last(), "{ports}");
     }
@@ -66,7 +66,8 @@ fn port(spec: &PortSpec) {
     assert!(host_ip.is_none_or(|ip| ip.to_canonical() == ip && !ip.is_multicast()), "{spec}");
     let host = host.map(|host| format!(",published={host}")).unwrap_or_default();
     let host_ip = host_ip.map(|ip| format!(",host_ip={ip}")).unwrap_or_default();
-    let long = format!("target={container}{host}{host_ip},protocol={protocol},mode=host");
+    let mode = mode.map(|mode| format!(",publish={mode}")).unwrap_or_default();
+    let long = format!("target={container}{host}{host_ip},protocol={protocol},mode=host{mode}");
     assert_eq!(long.parse::<PortSpec>().as_ref(), Ok(spec), "{long}");
 }
 

@@ -9,9 +9,15 @@ use serde::{Deserialize, Serialize};
 
 use super::Invalid;
 use super::address::{Family, Subnet};
+pub use super::driver::{
+    Adopted, BRIDGE_PORTS, Bridge, Driver, IpvlanMode, MacvlanMode, Shim, Stacked, StackedMode, Unmanaged, VlanId,
+};
+use super::egress::Egress;
 use super::handover::EngineNetwork;
 use super::ids::NetworkId;
 use super::names::{IfName, NetworkName};
+use super::publication::PublishMode;
+use super::relay::Relay;
 use super::upstream::Upstream;
 
 /// A network, as created by `netd network create`. The durable store keeps it unchanged.
@@ -23,7 +29,7 @@ pub struct Network {
     pub id: NetworkId,
     /// The driver that carries its traffic.
     pub driver: Driver,
-    /// At least one, in the order in which addresses are tried.
+    /// In the order in which addresses are tried; none where netd chooses no addresses.
     pub subnets: Vec<NetworkSubnet>,
     /// No outside access: no default route, no masquerading, no forwarding.
     pub internal: bool,
@@ -45,6 +51,9 @@ pub struct Network {
     /// Its containers may send from addresses that are not their own, as routers and DHCP servers do.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub trusted: bool,
+    /// Who decides about packets to ports that its containers publish; `None`: as the daemon has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish: Option<PublishMode>,
     /// The networks of other engines that are this one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub engines: Vec<EngineNetwork>,
@@ -52,6 +61,15 @@ pub struct Network {
     /// endpoint and reservation.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub on_demand: bool,
+    /// The discovery protocols that are relayed between its bridge and other interfaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<Relay>,
+    /// What its containers may begin to send to the outside and to the host.
+    #[serde(default, skip_serializing_if = "Egress::is_unsaid")]
+    pub egress: Egress,
+    /// A DHCP server there gives its containers their addresses, and netd knows no subnets of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dhcp: bool,
 }
 
 /// How the name service answers a network's containers.
@@ -144,94 +162,88 @@ impl FromStr for HostAccess {
     }
 }
 
-/// The drivers, each with its own options.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "driver", rename_all = "lowercase")]
-pub enum Driver {
-    /// A Linux bridge on this host, made by netd.
-    Bridge(Bridge),
-    /// Interfaces that another program makes (an earlier CNI plugin in the chain): netd adds names, ports and firewall
-    /// elements.
-    Adopted(Adopted),
-}
-
-impl Driver {
-    /// The driver's name, as in `netd network create --driver`.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Bridge(_) => "bridge",
-            Self::Adopted(_) => "adopted",
-        }
-    }
-}
-
-/// Options of the bridge driver.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bridge {
-    /// The bridge's interface name.
-    pub name: IfName,
-    /// Whether containers of the network can reach each other.
-    pub icc: bool,
-    /// Whether outgoing traffic gets the host's address.
-    pub masquerade: bool,
-    /// The host has no address on it: an internal network that the host is not part of.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub isolated: bool,
-}
-
-/// The properties of an adopted network, whose interfaces another program makes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Adopted {
-    /// The bridge that they are ports of; `None` if each container has its own interface on the host.
-    pub bridge: Option<IfName>,
-    /// Whether containers of the network can reach each other; netd controls this only if there is a bridge.
-    pub icc: bool,
-    /// Whether outgoing traffic gets the host's address.
-    pub masquerade: bool,
-}
-
 /// One subnet of a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkSubnet {
     /// The prefix.
     pub subnet: Subnet,
-    /// The bridge's address in it: the containers' gateway and name server.
-    pub gateway: IpAddr,
+    /// The containers' gateway: the bridge's address, where the name service answers too, unless the network is one of
+    /// the host's; `None` on such a network without one.
+    pub gateway: Option<IpAddr>,
     /// The range of automatic addresses, if not the whole subnet.
     pub range: Option<Subnet>,
 }
 
 impl Network {
+    /// The VLAN of the host's bridge in which containers are kept.
+    pub fn vlan(&self) -> Option<VlanId> {
+        match &self.driver {
+            Driver::Unmanaged(unmanaged) => unmanaged.vlan,
+            Driver::Bridge(_) | Driver::Adopted(_) | Driver::Stacked(_) | Driver::Nothing => None,
+        }
+    }
+
     /// The bridge that netd makes for the network, and its options.
     pub fn own_bridge(&self) -> Option<&Bridge> {
         match &self.driver {
             Driver::Bridge(bridge) => Some(bridge),
-            Driver::Adopted(_) => None,
+            Driver::Adopted(_) | Driver::Stacked(_) | Driver::Unmanaged(_) | Driver::Nothing => None,
         }
     }
 
     /// The bridge that its containers are ports of, whichever program made it.
     pub fn bridge(&self) -> Option<&IfName> {
         match &self.driver {
+            Driver::Unmanaged(unmanaged) => Some(&unmanaged.bridge),
+            _ => self.guest_bridge(),
+        }
+    }
+
+    /// The same, if only containers are its ports: then the host's firewall decides about what enters and leaves it.
+    pub fn guest_bridge(&self) -> Option<&IfName> {
+        match &self.driver {
             Driver::Bridge(bridge) => Some(&bridge.name),
             Driver::Adopted(adopted) => adopted.bridge.as_ref(),
+            Driver::Stacked(_) | Driver::Unmanaged(_) | Driver::Nothing => None,
+        }
+    }
+
+    /// The interface of the host that its containers' interfaces are on top of, and how.
+    pub fn stacked(&self) -> Option<&Stacked> {
+        match &self.driver {
+            Driver::Stacked(stacked) => Some(stacked),
+            Driver::Bridge(_) | Driver::Adopted(_) | Driver::Unmanaged(_) | Driver::Nothing => None,
+        }
+    }
+
+    /// Whether its containers' interfaces have another end on the host.
+    pub fn has_host_ends(&self) -> bool {
+        match &self.driver {
+            Driver::Bridge(_) | Driver::Adopted(_) | Driver::Unmanaged(_) => true,
+            Driver::Stacked(_) | Driver::Nothing => false,
+        }
+    }
+
+    /// Whether its containers are behind the host, which routes and translates for them; else they are beside it, on a
+    /// network of the host's, or nowhere.
+    pub fn is_behind_host(&self) -> bool {
+        match &self.driver {
+            Driver::Bridge(_) | Driver::Adopted(_) => true,
+            Driver::Stacked(_) | Driver::Unmanaged(_) | Driver::Nothing => false,
         }
     }
 
     /// Whether netd makes, repairs and removes the interfaces of its containers, and their addresses and routes.
     pub fn makes_interfaces(&self) -> bool {
         match &self.driver {
-            Driver::Bridge(_) => true,
-            Driver::Adopted(_) => false,
+            Driver::Bridge(_) | Driver::Stacked(_) | Driver::Unmanaged(_) => true,
+            Driver::Adopted(_) | Driver::Nothing => false,
         }
     }
 
     /// Whether netd chooses the addresses of its containers.
     pub fn assigns_addresses(&self) -> bool {
-        match &self.driver {
-            Driver::Bridge(_) => true,
-            Driver::Adopted(_) => false,
-        }
+        self.makes_interfaces() && !self.dhcp
     }
 
     /// Whether its containers can reach each other.
@@ -239,25 +251,44 @@ impl Network {
         match &self.driver {
             Driver::Bridge(bridge) => bridge.icc,
             Driver::Adopted(adopted) => adopted.icc,
+            Driver::Stacked(stacked) => stacked.mode != StackedMode::Macvlan(MacvlanMode::Private),
+            Driver::Unmanaged(unmanaged) => unmanaged.icc,
+            Driver::Nothing => false,
         }
     }
 
     /// Whether outgoing traffic gets the host's address.
     pub fn masquerade(&self) -> bool {
         match &self.driver {
-            Driver::Bridge(bridge) => bridge.masquerade,
+            Driver::Bridge(bridge) => bridge.masquerade && !bridge.routed,
             Driver::Adopted(adopted) => adopted.masquerade,
+            Driver::Stacked(_) | Driver::Unmanaged(_) | Driver::Nothing => false,
         }
+    }
+
+    /// Whether published ports are reached at the containers' own addresses only.
+    pub fn is_routed(&self) -> bool {
+        self.own_bridge().is_some_and(|bridge| bridge.routed)
     }
 
     /// The gateway addresses with their prefixes, as on the bridge.
     pub fn gateway_interfaces(&self) -> Vec<IpNetwork> {
-        self.subnets.iter().map(|subnet| subnet.subnet.interface(subnet.gateway)).collect()
+        self.subnets.iter().filter_map(|subnet| Some(subnet.subnet.interface(subnet.gateway?))).collect()
     }
 
     /// The gateway of the subnet that contains the address.
     pub fn gateway_for(&self, address: IpAddr) -> Option<IpAddr> {
-        self.subnets.iter().find(|subnet| subnet.subnet.contains(address)).map(|subnet| subnet.gateway)
+        self.subnet_of(address)?.gateway
+    }
+
+    /// The same, if it is an address of the host, at which the name service answers.
+    pub fn name_server_for(&self, address: IpAddr) -> Option<IpAddr> {
+        self.gateway_for(address).filter(|_| self.has_gateways())
+    }
+
+    /// The subnet that contains the address.
+    pub fn subnet_of(&self, address: IpAddr) -> Option<&NetworkSubnet> {
+        self.subnets.iter().find(|subnet| subnet.subnet.contains(address))
     }
 
     /// Whether the host has its gateway addresses, at which the name service can be reached.
@@ -265,7 +296,25 @@ impl Network {
         match &self.driver {
             Driver::Bridge(bridge) => !bridge.isolated,
             Driver::Adopted(_) => true,
+            Driver::Stacked(_) | Driver::Unmanaged(_) | Driver::Nothing => false,
         }
+    }
+
+    /// Its gateways of which that is so.
+    pub fn host_gateways(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.subnets.iter().filter(|_| self.has_gateways()).filter_map(|subnet| subnet.gateway)
+    }
+
+    /// Its gateways, if they are or could be addresses of the host, and of nothing else.
+    pub fn behind_gateways(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.subnets.iter().filter(|_| self.is_behind_host()).filter_map(|subnet| subnet.gateway)
+    }
+
+    /// Whether the address is not for containers: a gateway, or the host's own on a network of stacked interfaces.
+    pub fn is_reserved(&self, address: IpAddr) -> bool {
+        let shim = self.stacked().and_then(|stacked| stacked.shim.as_ref());
+        self.subnets.iter().any(|subnet| subnet.gateway == Some(address))
+            || shim.is_some_and(|shim| shim.addresses.contains(&address))
     }
 
     /// Whether one of its subnets is of that family.

@@ -2,6 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// The names of the host for users of Docker and Podman, and netd's equivalent, whatever the domain is.
+pub const HOST_ALIASES: [&str; 3] = ["host.docker.internal", "host.containers.internal", "host.netd.internal"];
+
 /// The client, which determines the visible networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Client {

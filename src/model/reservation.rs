@@ -34,7 +34,7 @@ impl Reservation {
     /// Whether the endpoint that consumes it has a gateway in that family, and can be reached from outside.
     pub fn has_gateway(&self, network: &Network, family: Family) -> bool {
         let mut addresses = self.addresses.iter().map(IpNetwork::ip).filter(|ip| Family::of(*ip) == family);
-        !network.internal && addresses.any(|ip| network.gateway_for(ip).is_some())
+        !network.internal && network.is_behind_host() && addresses.any(|ip| network.gateway_for(ip).is_some())
     }
 }
 

@@ -10,6 +10,7 @@ pub mod hand_over;
 pub mod limited;
 pub mod memory;
 pub mod mounts;
+pub mod multicast;
 pub mod own_netns;
 pub mod peer;
 pub mod poller;

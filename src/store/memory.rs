@@ -134,7 +134,7 @@ fn put(stored: &mut Stored, record: Record) {
     match record {
         Record::PutNetwork(network) => {
             stored.networks.retain(|other| other.name != network.name);
-            stored.networks.push(network);
+            stored.networks.push(*network);
         }
         Record::DeleteNetwork(name) => {
             stored.networks.retain(|network| network.name != name);

@@ -18,7 +18,7 @@ use crate::model::service::{Condition, Service};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
     /// Add or replace a network (durable: fsync).
-    PutNetwork(Network),
+    PutNetwork(Box<Network>),
     /// Delete a network and its sticky addresses (durable: fsync). A missing one is no error.
     DeleteNetwork(NetworkName),
     /// Make an address of the network sticky for containers with that name (durable: fsync).

@@ -21,6 +21,7 @@ pub(crate) fn found(world: &World, inode: u64, address: &str) {
             bridge: Some("cni0".parse().unwrap()),
             up: true,
             isolated: false,
+            vlan: None,
         }),
     };
     let mut fake = world.fake.world();

@@ -111,8 +111,7 @@ fn link(world: &mut netd::kernel::fake::World) -> &mut netd::model::host::step::
 
 /// What the first link has on the host.
 fn pair(world: &mut netd::kernel::fake::World) -> &mut netd::model::host::step::VethPair {
-    let netd::model::host::step::LinkKind::Veth(pair) = &mut link(world).kind;
-    pair
+    link(world).kind.pair_mut().unwrap()
 }
 
 fn elements(world: &mut netd::kernel::fake::World) -> &mut std::collections::BTreeSet<Element> {

@@ -157,6 +157,30 @@ fn a_relative_netns_is_made_absolute_and_the_result_keeps_the_original() {
 }
 
 #[test]
+fn egress_comes_from_the_configuration_its_args_and_the_annotations_of_a_pod() {
+    let daemon = Daemon::start();
+    let egress = |keys: Value| {
+        let body = put(&daemon, keys, "");
+        (body["egress"].clone(), body["egress_allow"].clone())
+    };
+    assert_eq!(egress(json!({})), (Value::Null, Value::Null));
+    assert_eq!(egress(json!({"egress": "open"})).0, "open");
+    let all = json!({
+        "egress": "open",
+        "args": {"egressAllow": "a.test:443, *.b.test", "cni": {"egressAllow": ["192.0.2.0/24"]}},
+        "runtimeConfig": {"io.kubernetes.cri.pod-annotations": {"netd.egress-allow": "c.test"}},
+    });
+    let allowed = json!(["a.test:443/tcp", "*.b.test", "192.0.2.0/24", "c.test"]);
+    assert_eq!(egress(all), (json!("deny"), allowed));
+    let pod = json!({"netd.egress": "open"});
+    let both = json!({"egress": "deny", "runtimeConfig": {"io.kubernetes.cri.pod-annotations": pod}});
+    assert_eq!(egress(both).0, "deny", "a pod does not open what its configuration denies");
+    for keys in [json!({"egress": "shut"}), json!({"egressAllow": "a..b"}), json!({"egressAllow": {"a": 1}})] {
+        call("ADD", &conf(&daemon).with(keys)).run().failed(7, "egress");
+    }
+}
+
+#[test]
 fn labels_come_from_the_configuration_its_args_and_the_annotations_of_a_pod() {
     let daemon = Daemon::start();
     let labels = |keys: Value| put(&daemon, keys, "")["labels"].clone();

@@ -180,6 +180,7 @@ impl World {
                 bridge: Some(bridge),
                 up: true,
                 isolated: false,
+                vlan: None,
             }),
         };
         world.found.insert((inode, format!("eth{network}").parse().unwrap()), seen);

@@ -1,6 +1,7 @@
 //! Monitors of the kernel that stop and run again.
 
 use netd::kernel::KernelEvent;
+use netd::model::publication::PublishMode;
 use netd::model::request::ServiceSpec;
 use netd::model::service::Mode;
 
@@ -68,6 +69,38 @@ fn a_kernel_without_the_table_of_services_is_a_problem_once_a_service_needs_it()
     world.runtime.block_on(world.handle().remove_service("web")).unwrap();
     world.fake.emit(&KernelEvent::Changed);
     assert_eq!(problems(&world), [""; 0]);
+}
+
+/// Ports that the host's own rules would decide about are refused there by name, and those that are to be so by the
+/// configuration; what was made strict before is a problem.
+#[test]
+fn a_kernel_that_hands_no_packets_over_refuses_strict_ports() {
+    let world = World::new();
+    let strict = || NetworkSpec { publish: Some(PublishMode::Strict), ..network_spec("net2") };
+    world.runtime.block_on(world.handle().create_network(network_spec("net1"))).unwrap();
+    world.fake.add_namespace("web");
+    let connect = || {
+        let ports = vec!["published=4000,target=80,publish=strict".parse().unwrap()];
+        let container = ContainerRef { name: "web".into(), netns: None, id: None };
+        world.runtime.block_on(world.handle().connect(EndpointSpec { ports, ..person("net1", container) }))
+    };
+    world.fake.world().hands_nothing_over = true;
+    world.fake.emit(&KernelEvent::Changed);
+    assert_eq!(problems(&world), [""; 0]);
+    for refused in [
+        connect().map(drop).unwrap_err(),
+        world.runtime.block_on(world.handle().create_network(strict())).map(drop).unwrap_err(),
+    ] {
+        assert!(refused.to_string().contains("CONFIG_NFT_LOG"), "{refused}");
+    }
+    world.fake.world().hands_nothing_over = false;
+    world.fake.emit(&KernelEvent::Changed);
+    assert_eq!(problems(&world), [""; 0]);
+    connect().unwrap();
+    world.fake.world().hands_nothing_over = true;
+    world.fake.emit(&KernelEvent::Changed);
+    let found = problems(&world);
+    assert!(found.len() == 1 && found[0].contains("CONFIG_NETFILTER_NETLINK_LOG"), "{found:?}");
 }
 
 /// Both tables were counted as one object that is repaired: with two firewall reloads a second, the host was without

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use netd::kernel::KernelEvent;
 use netd::kernel::fake::World as FakeWorld;
 use netd::kernel::fake::faults::Faults;
-use netd::model::host::step::LinkKind;
 use netd::model::names::IfName;
 use proptest::prelude::*;
 
@@ -55,7 +54,7 @@ fn change(world: &mut FakeWorld, kind: usize, which: usize) {
             let mut link = world.bridges.remove(&bridge).unwrap();
             link.name = moved.clone();
             for port in world.links.values_mut() {
-                let LinkKind::Veth(pair) = &mut port.kind;
+                let pair = port.kind.pair_mut().unwrap();
                 if pair.bridge == bridge {
                     pair.bridge = moved.clone();
                 }
@@ -66,16 +65,15 @@ fn change(world: &mut FakeWorld, kind: usize, which: usize) {
         (5, _, Some(end)) => _ = world.down.insert(end),
         (6, _, Some(end)) => {
             let mut link = world.links.remove(&end).unwrap();
-            let LinkKind::Veth(pair) = &mut link.kind;
-            pair.host_ifname = moved.clone();
+            link.kind.pair_mut().unwrap().host_ifname = moved.clone();
             world.links.insert(moved, link);
         }
         (7, _, Some(end)) => {
-            let LinkKind::Veth(pair) = &mut world.links.get_mut(&end).unwrap().kind;
+            let pair = world.links.get_mut(&end).unwrap().kind.pair_mut().unwrap();
             pair.bridge = "br9".parse().unwrap();
         }
         (8, _, Some(end)) => {
-            let LinkKind::Veth(pair) = &mut world.links.get_mut(&end).unwrap().kind;
+            let pair = world.links.get_mut(&end).unwrap().kind.pair_mut().unwrap();
             pair.isolated = !pair.isolated;
         }
         (9, _, Some(end)) => world.links.get_mut(&end).unwrap().addresses.clear(),

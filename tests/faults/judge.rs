@@ -41,6 +41,12 @@ pub(crate) const KNOWN: &[Known] = &[
                  redirection",
     },
     Known {
+        scenario: "disconnect on an interface of the host",
+        fault: |fault, _| matches!(fault, Fault::Commit(0, DiesAfter)),
+        lines: &["name service within 1 belongs to nobody"],
+        reason: "as above",
+    },
+    Known {
         scenario: "connect where a name is taken in the container, so that it is decided again",
         fault: |fault, hit| match fault {
             Fault::Commit(nth, died) => (nth, died) == (0, DiesAfter) || (nth, died) == (1, DiesBefore),

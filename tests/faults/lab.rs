@@ -323,7 +323,7 @@ impl Lab {
             routes: Vec::new(),
             unrouted: Vec::new(),
             default_elsewhere: Vec::new(),
-            host_end: Some(HostEnd { name: host, bridge, up: true, isolated: false }),
+            host_end: Some(HostEnd { name: host, bridge, up: true, isolated: false, vlan: None }),
         };
         world.found.insert((inode, "eth0".parse().unwrap()), seen);
     }

@@ -3,6 +3,7 @@
 use ipnetwork::IpNetwork;
 use netd::engine::ErrorKind;
 use netd::model::address::Subnet;
+use netd::model::network::Network;
 use netd::model::request::AttachmentKey;
 
 use crate::judge::Judge;
@@ -19,7 +20,7 @@ pub(crate) fn all_can_be_assigned(lab: &mut Lab, judge: &mut Judge) -> Result<()
         else {
             continue;
         };
-        for filler in 0..=ADDRESSES {
+        for filler in 0..=ADDRESSES + 1 {
             let name = format!("filler{filler}");
             lab.fake.add_namespace(&name);
             match lab.connect(network.name.as_str(), &name, &[]) {
@@ -29,11 +30,19 @@ pub(crate) fn all_can_be_assigned(lab: &mut Lab, judge: &mut Judge) -> Result<()
             }
         }
         let used = addresses(lab, subnet);
-        if used != ADDRESSES {
+        // Without a gateway and an address of the host, there is one more.
+        let room = ADDRESSES + usize::from(!network.subnets.iter().any(|subnet| has_own(network, subnet.subnet)));
+        if used != room {
             return Err(format!("network {} is full with {used} addresses", network.name));
         }
     }
     judge.none("with all addresses in use", crate::drive::differences_and_problems(lab))
+}
+
+/// Whether the host or a router has an address of the subnet.
+fn has_own(network: &Network, subnet: Subnet) -> bool {
+    let (low, high) = subnet.bounds();
+    (low..=high).filter_map(|at| subnet.address(at)).any(|address| network.is_reserved(address))
 }
 
 fn addresses(lab: &Lab, subnet: Subnet) -> usize {

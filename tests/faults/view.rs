@@ -82,7 +82,7 @@ impl View {
 
 fn network(network: &Network) -> (Name, Content) {
     let Network { name, driver, subnets, internal, mtu, labels, dns, host_access, sticky, .. } = network;
-    let subnets: Vec<_> = subnets.iter().map(|s| (drawn(s.subnet.network()), drawn(s.gateway))).collect();
+    let subnets: Vec<_> = subnets.iter().map(|s| (drawn(s.subnet.network()), s.gateway.map(drawn))).collect();
     let asked = format!("{driver:?} {internal} {mtu} {labels:?} {dns:?} {host_access:?} {sticky}");
     ((name.to_string(), None), (asked, format!("{subnets:?}")))
 }

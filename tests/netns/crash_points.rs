@@ -88,6 +88,16 @@ const CASES: &[Case] = &[
         reverts: "port add web 5000:53/udp",
     },
     Case {
+        name: "network renumber",
+        prepare: &[
+            "network create net1 --subnet 10.91.0.0/24",
+            "connect net1 web --ip 10.91.0.9 -p 4000:80",
+            "service create front --network net1 --mode vip --member web",
+        ],
+        does: "network renumber net1 --subnet 10.93.0.0/24",
+        reverts: "network renumber net1 --subnet 10.91.0.0/24",
+    },
+    Case {
         name: "reservation create",
         prepare: &["network create net1 --subnet 10.91.0.0/24"],
         does: "reservation create net1 mail --ip 10.91.0.9 -p 2500:25",

@@ -11,12 +11,15 @@ mod bad_input;
 mod claims;
 mod cni;
 mod crash_points;
+mod dhcp;
 mod dry_run;
+mod egress;
 mod endpoints;
 mod files;
 mod firewall;
 mod foreign;
 mod foreign_networks;
+mod gateway_modes;
 mod gateway_probe;
 mod guard;
 mod handover;
@@ -24,12 +27,15 @@ mod heal;
 mod heal_kinds;
 mod health;
 mod host_access;
+mod host_bridge;
 mod inside;
 mod internal_ports;
 mod isolation;
 mod limits;
 mod listening;
+mod macvlan;
 mod main_job;
+mod managers;
 mod matrix;
 mod name_service;
 mod names;
@@ -47,6 +53,8 @@ mod proxy;
 mod proxy_drains;
 mod proxy_refuses;
 mod publishing;
+mod relay;
+mod renumber;
 mod reservations;
 mod resolved;
 mod resolvers;
@@ -68,6 +76,9 @@ mod stop;
 mod store;
 mod storm;
 mod strangers;
+mod strict;
+mod strict_policies;
+mod strict_rules;
 mod teardown;
 mod telemetry;
 mod traffic;
@@ -158,11 +169,19 @@ fn trials() -> Vec<Trial> {
 /// Networks, and what else is on the host.
 fn on_a_host() -> Vec<Trial> {
     let all = [
+        dhcp::trials(),
         foreign::trials(),
+        gateway_modes::trials(),
         host_access::trials(),
+        host_bridge::trials(),
+        macvlan::trials(),
+        managers::trials(),
         networks::trials(),
         overlaps::trials(),
+        relay::trials(),
+        renumber::trials(),
         router::trials(),
+        egress::trials(),
         policy::trials(),
     ];
     all.into_iter().flatten().collect()
@@ -179,6 +198,9 @@ fn published_ports() -> Vec<Trial> {
         port_ranges::trials(),
         port_shown::trials(),
         port_specs::trials(),
+        strict::trials(),
+        strict_rules::trials(),
+        strict_policies::trials(),
     ];
     all.into_iter().flatten().collect()
 }

@@ -7,6 +7,7 @@ use std::thread;
 use libtest_mimic::{Completion, Trial};
 use netd_testing::wait::seen;
 
+use crate::lab::echo::until_proxied;
 use crate::lab::{self, HOST4, HOST6, Lab, OUTSIDE4, OUTSIDE6, Proto, Server, run, skippable, space, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -47,6 +48,7 @@ fn matrix(lab: &Lab, bridge_nf: Option<&str>, families: &str) -> Completion {
         run(&format!("ip -n outside route add {address} via {via}")).ok();
     }
     let _servers = [Server::start("web", "web", 80), Server::start("web", "web", 81)];
+    until_proxied(4000);
     let cells = cells(&web);
     let failures: Vec<String> = thread::scope(|scope| {
         let asking: Vec<_> = cells.iter().map(|cell| scope.spawn(|| judge(cell))).collect();

@@ -1,7 +1,9 @@
 //! Policies: who may begin a flow to whom, seen with real flows, new ones and some that are open.
 
-mod flow;
+mod around;
+pub(crate) mod flow;
 mod matrix;
+mod proxied;
 
 use std::time::Duration;
 
@@ -14,14 +16,22 @@ use flow::{Server, TCP, UDP, begins, open};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = matrix::trials();
+    trials.extend(proxied::trials());
     trials.extend([
         trial("policy: the host and the outside are subjects, default-deny includes published ports", edges),
         trial("policy: names, aliases, labels, services and virtual addresses are subjects", subjects),
         trial("policy: it holds from the first packet of a container that comes later", first_packet),
         trial("policy: a restart, a kill and a flushed ruleset change nothing", survives),
         trial("policy: what is denied is counted by name", counted),
+        trial("policy: a backup has them, and what is restored holds", restored),
         trial("policy: a file is applied whole or not at all, and planned", applied),
-        trial("policy: link-local addresses, fragments and other containers' answers are no way around", ways_around),
+        trial(
+            "policy: link-local addresses, fragments and other containers' answers are no way around",
+            around::strangers,
+        ),
+        trial("policy: within an internal network, what no policy is about passes", internal),
+        trial("policy: within a bridge, the gateway is no way around", around::gateway),
+        trial("policy: within a bridge clients may have any port, and servers too", any_port),
         trial("policy: a network without policies passes not one rule more", not_one_rule_more),
     ]);
     trials
@@ -32,6 +42,56 @@ const A_COUNT: Duration = Duration::from_secs(15);
 
 fn first(lab: &Lab, network: &str, container: &str) -> String {
     lab.address(network, container)[0].to_string()
+}
+
+/// As on hosts with `net.ipv4.ip_local_port_range = 1024 65535`.
+fn any_port(lab: &Lab) {
+    lab.start_daemon();
+    lab.netd("network create net1 --ipv6").ok();
+    ["client", "server"].iter().for_each(|name| lab.connected("net1", name, ""));
+    let range = "net.ipv4.ip_local_port_range=20000 20099";
+    lab::command::run_words(&["ip", "netns", "exec", "client", "sysctl", "-qw", range]).ok();
+    let _servers = [Server::start("server", 50051), Server::start("server", 80), Server::start("client", 50051)];
+    lab.netd("policy default-deny net1").ok();
+    [50051, 80].iter().for_each(|port| drop(lab.netd(&format!("policy allow client server:{port}")).ok()));
+    let (clients, servers) = (lab.address("net1", "client"), lab.address("net1", "server"));
+    let mut open: Vec<_> = [50051, 80]
+        .into_iter()
+        .flat_map(|port| {
+            servers.iter().map(move |to| open("client", TCP, &to.to_string(), port).expect("it is allowed"))
+        })
+        .collect();
+    assert!(open.iter_mut().all(flow::Flow::goes_on));
+    lab.netd("policy deny server client:9999").ok();
+    assert!(open.iter_mut().all(flow::Flow::goes_on), "another policy does not end them");
+    assert!(clients.iter().all(|to| !begins("server", TCP, &to.to_string(), 50051)), "the other way is not");
+    lab.netd("policy rm 2 3").ok();
+    assert!(open.iter_mut().all(flow::Flow::has_ended));
+}
+
+/// With br_netfilter, as on hosts with Docker or Kubernetes, the rules against leaving an internal network saw its own frames.
+fn internal(lab: &Lab) {
+    lab.start_daemon();
+    for (network, more) in [("net1", ""), ("net2", "--egress deny")] {
+        lab.netd(&format!("network create {network} --ipv6 --internal {more}")).ok();
+        let [web, db, other] = ["web", "db", "other"].map(|name| format!("{name}-{network}"));
+        [&web, &db, &other].iter().for_each(|name| lab.connected(network, name, ""));
+        let _server = Server::start(&db, 80);
+        lab.netd(&format!("policy deny {other} {db}")).ok();
+        let addresses = lab.address(network, &db);
+        let passes = |from: &str| {
+            let each = addresses.iter().flat_map(|to| [TCP, UDP].map(|proto| begins(from, proto, &to.to_string(), 80)));
+            each.collect::<Vec<bool>>()
+        };
+        for frames_pass_the_hosts_rules in ["0", "1"] {
+            let _ = space::bridge_netfilter(frames_pass_the_hosts_rules);
+            assert_eq!((passes(&web), passes(&other)), (vec![true; 4], vec![false; 4]), "{network}");
+        }
+        lab.netd(&format!("policy default-deny {network}")).ok();
+        assert_eq!(passes(&web), [false; 4], "{network}");
+        lab.netd(&format!("policy allow {web} {db}")).ok();
+        assert_eq!((passes(&web), passes(&other)), (vec![true; 4], vec![false; 4]), "{network}");
+    }
 }
 
 fn edges(lab: &Lab) {
@@ -200,6 +260,30 @@ fn counted(lab: &Lab) {
     assert!(lab.log().contains("denied: web to db (5432/tcp)"), "{}", lab.log());
 }
 
+fn restored(lab: &Lab) {
+    lab.start_daemon();
+    lab.netd("network create net1").ok();
+    lab.netd("policy deny web db:80").ok();
+    lab.netd("policy default-deny net1").ok();
+    let said = lab.netd("backup /run/backup.json").ok().stdout;
+    assert!(said.contains("1 networks, 2 policies"), "{said}");
+    lab.netd("policy rm 1 2").ok();
+    lab.netd("network rm net1").ok();
+    let said = lab.netd("restore /run/backup.json").ok().stdout;
+    assert!(said.contains("policy added: deny web db:80/tcp"), "{said}");
+    let again = lab.netd("restore /run/backup.json").ok().stdout;
+    assert!(!again.contains("policy"), "they are there: {again}");
+    lab.connected("net1", "web", "");
+    lab.connected("net1", "db", "");
+    let _server = Server::start("db", 80);
+    lab.netd("policy allow web db").ok();
+    let db = first(lab, "net1", "db");
+    assert_eq!((begins("web", TCP, &db, 80), begins("web", UDP, &db, 80)), (false, true));
+    let range = lab.netd("policy test web db:80-90");
+    assert!(range.code != Some(0) && range.stderr.contains("ask about one port"), "{}", range.stderr);
+    assert_eq!(lab.diff(), "");
+}
+
 fn applied(lab: &Lab) {
     lab.start_daemon();
     lab.netd("network create net1").ok();
@@ -243,42 +327,6 @@ fn applied(lab: &Lab) {
     apply("policies: []\n", "").ok();
     assert_eq!(shown(), "");
     assert!(begins("web", UDP, &db, 80));
-}
-
-fn ways_around(lab: &Lab) {
-    lab.start_daemon();
-    lab.netd("network create net1 --ipv6").ok();
-    for name in ["web", "db"] {
-        lab.connected("net1", name, "");
-    }
-    let _servers = [Server::start("db", 80), Server::start("web", 80)];
-    let of = |name: &str| {
-        let shown = lab::ip_json(name, "address show dev eth0");
-        let all = shown[0]["addr_info"].as_array().cloned().unwrap_or_default();
-        let mut all = all.into_iter().filter(|one| one["scope"] == "link");
-        all.next().map(|one| one["local"].as_str().unwrap_or_default().to_owned()).expect("a link-local address")
-    };
-    let within = format!("{}%eth0", of("db"));
-    until("its link-local address answers", || is(begins("web", UDP, &within, 80), &true));
-    lab.netd("policy deny web db").ok();
-    let db = lab.address("net1", "db");
-    assert!(!begins("web", TCP, &within, 80) && !begins("web", UDP, &within, 80));
-    for address in &db {
-        assert!(!begins("web", UDP, &address.to_string(), 80));
-        // Its answers pass all the same.
-        let own = lab.address("net1", "web").into_iter().find(|own| own.is_ipv4() == address.is_ipv4()).expect("one");
-        assert!(begins("db", TCP, &own.to_string(), 80) && begins("db", UDP, &own.to_string(), 80));
-    }
-    // A datagram from the port of the answers is no answer to somebody who did not ask.
-    let server = Server::start("db", 81);
-    space::inside("web", || {
-        let socket = std::net::UdpSocket::bind("0.0.0.0:53").expect("a socket");
-        socket.send_to(b"?", (db[0], 81)).expect("it is sent");
-        socket.send_to(&[b'?'; 4000], (db[0], 81)).expect("in fragments");
-    });
-    lab.netd("policy rm 1").ok();
-    assert!(begins("web", UDP, &db[0].to_string(), 81), "a datagram that passes follows");
-    assert_eq!(server.heard(), 1, "and is the only one");
 }
 
 /// The rules that the kernel evaluates for the same traffic.

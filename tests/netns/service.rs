@@ -23,12 +23,10 @@ pub(crate) fn trials() -> Vec<Trial> {
 #[track_caller]
 fn of_all_threads(process: impl std::fmt::Display, line: &str) -> String {
     let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
-    let mut values: Vec<String> = threads
-        .map(|thread| {
-            let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
-            status.lines().find_map(|text| text.strip_prefix(line)).unwrap().trim().to_owned()
-        })
-        .collect();
+    // One that has just ended has no status.
+    let read = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("status")).ok());
+    let of = |status: String| status.lines().find_map(|text| Some(text.strip_prefix(line)?.trim().to_owned()));
+    let mut values: Vec<String> = read.map(|status| of(status).unwrap()).collect();
     values.dedup();
     assert_eq!(values.len(), 1, "{line} {values:?}");
     values.remove(0)

@@ -10,6 +10,7 @@ use std::time::Duration;
 use libtest_mimic::{Completion, Trial};
 use netd_testing::wait::seen;
 
+use crate::lab::echo::until_proxied;
 use crate::lab::{self, HOST4, HOST6, Lab, OUTSIDE4, OUTSIDE6, Proto, Server, run, skippable, space, trial, until};
 use crate::matrix::{index, link_local};
 
@@ -69,7 +70,9 @@ fn set_up(lab: &Lab, families: &str) -> [Server; 2] {
     }
     let create = "service create front --network net1 --mode vip --member w1 --member w2 -p 4000:80 -p 4000:80/udp";
     lab.netd(create).ok();
-    [Server::start("w1", "w1", 80), Server::start("w2", "w2", 80)]
+    let servers = [Server::start("w1", "w1", 80), Server::start("w2", "w2", 80)];
+    until_proxied(4000);
+    servers
 }
 
 #[track_caller]

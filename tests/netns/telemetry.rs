@@ -96,7 +96,10 @@ fn metrics(lab: &Lab) {
     lab.netd("disconnect net2 other").ok();
     lab.netd("network rm net2").ok();
     lab.netd("network create net2").ok();
-    assert!(!scrape().contains("net2"), "a new network of that name starts at zero");
+    let text = scrape();
+    let counted = text.lines().find(|line| line.contains("net2") && !line.starts_with("netd_network_free_ports{"));
+    assert_eq!(counted, None, "a new network of that name starts at zero");
+    assert_eq!(sample(&text, "netd_network_free_ports{network=\"net2\"}"), 1023.0, "{text}");
 }
 
 /// The names in `netd dns log show`.

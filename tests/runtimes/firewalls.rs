@@ -47,6 +47,10 @@ fn all_works(lab: &Lab) {
 #[track_caller]
 fn dockers_own_work(isolated: bool) {
     fetches_the_page("outside", &format!("{HOST4}:8080"));
+    // After a restart of Docker, each container comes back at its time.
+    until("Docker has started the other container", || {
+        is(docker("inspect -f {{.State.Running}} shut").ok().stdout, "true\n")
+    });
     let out = in_sandbox("shut", &format!("busybox nc -w 3 {OUTSIDE4} 9000"));
     assert_eq!(out.code, Some(0), "the way out of Docker's containers: {out:?}");
     assert_eq!(

@@ -32,6 +32,7 @@ mod pages;
 mod podman;
 mod podman_service;
 mod services;
+mod strict_firewalls;
 mod swarm;
 mod world;
 
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         docker_sdk::trials,
         firewalls::trials,
         firewall_services::trials,
+        strict_firewalls::trials,
         foreign_networks::trials,
         services::trials,
         swarm::trials,

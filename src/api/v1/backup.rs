@@ -1,19 +1,20 @@
 //! Backups: the definitions of a host, and what became of them when they were restored.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::network::{CreateNetwork, SubnetObject, SubnetRequest};
+use super::policy::PolicyRule;
 use super::service::CreateService;
 use super::text;
 use super::time::rfc3339;
 use crate::model::backup::{Definition, ServiceDefinition};
 use crate::model::ids::NetworkId;
 use crate::model::names::{ContainerName, NetworkName};
-use crate::model::request::{NetworkSpec, ServiceSpec};
+use crate::model::relay::Relay;
+use crate::model::request::{DriverSpec, NetworkSpec, ServiceSpec};
 use crate::model::service::Tasks;
 use crate::model::subnets::SubnetSpec;
 use crate::model::{Invalid, backup};
@@ -21,7 +22,7 @@ use crate::model::{Invalid, backup};
 /// The version of the document. A later one has what this netd would not restore.
 const FORMAT: u32 = 1;
 
-/// The definitions of a host: its networks, with the addresses that they keep for names, and its services. Not its
+/// The definitions of a host: its networks, with the addresses that they keep for names, its services and its policies. Not its
 /// containers and reservations, which end with the boot, and no services that follow from labels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -42,6 +43,9 @@ pub struct Backup {
     /// Sorted by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<ServiceBackup>,
+    /// In the order in which they were added.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<PolicyRule>,
 }
 
 /// A network in a backup.
@@ -113,6 +117,9 @@ pub struct Restored {
     /// The services that were there already, as the backup has them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unchanged_services: Vec<String>,
+    /// The policies that were added.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<PolicyRule>,
 }
 
 impl Backup {
@@ -125,6 +132,7 @@ impl Backup {
             ula_prefix: backup.ula.map(|prefix| prefix.to_string()),
             networks: backup.networks.into_iter().map(NetworkBackup::from).collect(),
             services: backup.services.into_iter().map(ServiceBackup::from).collect(),
+            policies: backup.policies.iter().map(PolicyRule::from).collect(),
         }
     }
 }
@@ -140,6 +148,7 @@ impl TryFrom<Backup> for backup::Backup {
             ula: document.ula_prefix.map(|prefix| prefix.parse()).transpose()?,
             networks: document.networks.into_iter().map(Definition::try_from).collect::<Result<_, _>>()?,
             services: document.services.into_iter().map(ServiceDefinition::try_from).collect::<Result<_, _>>()?,
+            policies: document.policies.iter().map(PolicyRule::rule).collect::<Result<_, _>>()?,
         })
     }
 }
@@ -181,24 +190,65 @@ impl From<NetworkSpec> for CreateNetwork {
         let bridge = spec.bridge.map(|name| ("bridge".to_owned(), name.to_string()));
         let listen = ("dns.listen".to_owned(), spec.dns.listen.as_str().to_owned());
         let trusted = spec.trusted.then(|| ("trusted".to_owned(), "true".to_owned()));
-        let isolated = spec.isolated.then(|| ("gateway_mode".to_owned(), "isolated".to_owned()));
+        let publish = spec.publish.map(|mode| ("publish".to_owned(), mode.to_string()));
+        let ipam = spec.dhcp.then(|| ("ipam".to_owned(), "dhcp".to_owned()));
+        let mode = |mode: &str| ("gateway_mode".to_owned(), mode.to_owned());
+        let modes = [(spec.isolated, "isolated"), (spec.routed, "routed"), (spec.unprotected, "nat-unprotected")];
+        let isolated = modes.into_iter().find(|(is_so, _)| *is_so).map(|(_, name)| mode(name));
+        let source = spec.source.iter().map(|address| {
+            let key = if address.is_ipv4() { "host_ipv4" } else { "host_ipv6" };
+            (key.to_owned(), address.to_string())
+        });
+        let source: Vec<_> = source.collect();
+        let (driver, of_driver) = of_driver(&spec.driver);
+        let has_bridge = spec.driver == DriverSpec::Bridge;
+        let listen = Some(listen).filter(|_| spec.driver != DriverSpec::Nothing);
+        let interfaces = spec.relay.as_ref().and_then(Relay::interfaces_text);
+        let relay = spec.relay.as_ref().map(|relay| ("relay".to_owned(), relay.protocols_text()));
+        let relay = relay.into_iter().chain(interfaces.map(|text| ("relay_interfaces".to_owned(), text)));
         Self {
             name: spec.name.to_string(),
-            driver: None,
+            driver: driver.map(str::to_owned),
             subnets: spec.subnets.as_slice().iter().map(SubnetRequest::from).collect(),
             gateways: Vec::new(),
             ip_ranges: Vec::new(),
             ipv6: spec.ipv6,
             internal: spec.internal,
             icc: Some(spec.icc),
-            masquerade: Some(spec.masquerade),
+            masquerade: has_bridge.then_some(spec.masquerade),
             mtu: spec.mtu,
             labels: spec.labels,
             dns: spec.dns.upstreams,
             host_access: spec.host_access.map(|access| access.as_str().to_owned()),
             sticky: Some(spec.sticky),
             on_demand: spec.on_demand,
-            options: bridge.into_iter().chain([listen]).chain(isolated).chain(trusted).collect::<BTreeMap<_, _>>(),
+            egress: spec.egress.stance,
+            egress_allow: spec.egress.allow,
+            options: (bridge.into_iter().chain(listen).chain(isolated).chain(trusted).chain(publish).chain(source))
+                .chain(relay)
+                .chain(of_driver)
+                .chain(ipam)
+                .collect(),
+        }
+    }
+}
+
+/// The driver's name if it is not the usual one, and its options.
+fn of_driver(driver: &DriverSpec) -> (Option<&'static str>, Vec<(String, String)>) {
+    let option = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    match driver {
+        DriverSpec::Bridge => (None, Vec::new()),
+        DriverSpec::Nothing => (Some("none"), Vec::new()),
+        DriverSpec::Unmanaged { bridge, vlan } => {
+            let mut options = vec![option("mode", "unmanaged"), option("bridge", bridge.as_str())];
+            options.extend(vlan.map(|vlan| option("vlan", &vlan.to_string())));
+            (None, options)
+        }
+        DriverSpec::Stacked { parent, mode, host } => {
+            let mut options = vec![option("parent", parent.as_str()), option("mode", mode.mode())];
+            let host: Vec<String> = host.iter().map(ToString::to_string).collect();
+            options.extend((!host.is_empty()).then(|| option("host_address", &host.join(","))));
+            (Some(mode.driver()), options)
         }
     }
 }
@@ -227,7 +277,7 @@ mod tests {
     #[test]
     fn a_definition_passes_through_the_document_as_it_is() {
         let mut networks = vec![samples::network("net1", &["10.0.0.0/24", "fd00:1::/64"])];
-        networks[0].subnets[0].gateway = [10, 0, 0, 254].into();
+        networks[0].subnets[0].gateway = Some([10, 0, 0, 254].into());
         networks[0].subnets[0].range = Some("10.0.0.128/25".parse().unwrap());
         networks[0].labels.insert("a".into(), "b".into());
         networks[0].dns.upstreams = vec!["tls://1.1.1.1#one.one".parse().unwrap()];
@@ -250,7 +300,9 @@ mod tests {
             spec: service.try_into().unwrap(),
             addresses: [("net1".parse().unwrap(), vec![[10, 0, 0, 5].into(), "fd00:1::5".parse().unwrap()])].into(),
         }];
-        let backup = backup::Backup { ula: Some("fd00:1::/48".parse().unwrap()), networks, services };
+        let denied = PolicyRule::parse(crate::model::policy::Action::Deny, "web", "db:80").unwrap();
+        let policies = vec![denied.rule().unwrap()];
+        let backup = backup::Backup { ula: Some("fd00:1::/48".parse().unwrap()), networks, services, policies };
         let document = Backup::new(backup.clone(), "0.1.0", 7);
         let json = serde_json::to_string(&document).unwrap();
         let read: Backup = serde_json::from_str(&json).unwrap();
@@ -260,7 +312,8 @@ mod tests {
     #[test]
     fn what_cannot_be_restored_as_it_was_is_refused() {
         let network = samples::network("net1", &["10.0.0.0/24"]);
-        let backup = backup::Backup { ula: None, networks: vec![definition(&network)], services: Vec::new() };
+        let networks = vec![definition(&network)];
+        let backup = backup::Backup { networks, ..backup::Backup::default() };
         let document = serde_json::to_value(Backup::new(backup, "0.1.0", 7)).unwrap();
         let change = |path: &str, value: serde_json::Value| {
             let mut changed = document.clone();

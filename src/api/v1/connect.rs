@@ -12,9 +12,10 @@ use utoipa::ToSchema;
 
 use super::{parse, text};
 use crate::model::address::Mac;
+use crate::model::egress::{Allowance, Stance};
 use crate::model::exposure::Exposure;
 use crate::model::names::{Alias, ContainerName, IfName, ReservationId};
-use crate::model::publication::{PortRange, PortSpec, Protocol};
+use crate::model::publication::{PortRange, PortSpec, Protocol, PublishMode};
 use crate::model::request::{ContainerRef, EndpointSpec, NetnsRef, PersonRequest, Requester};
 use crate::model::upstream::Upstream;
 use crate::model::{Invalid, publication};
@@ -85,10 +86,20 @@ pub struct Connect {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<text::NameServer>)]
     pub dns: Vec<Upstream>,
+    /// Whether anything but what is allowed may be sent to the outside and to the host: `open` or `deny`; absent:
+    /// as its network says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::EgressStance>)]
+    pub egress: Option<Stance>,
+    /// What may be sent all the same, besides what the network allows: `NAME`, `*.NAME` (the names below it), an address or a prefix, each with
+    /// `:PORT[-END][/PROTOCOL]` if wanted, an IPv6 one then in brackets. Without `egress` it means deny.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<text::Allowance>)]
+    pub egress_allow: Vec<Allowance>,
 }
 
 /// A port to publish: `"[[HOST_IP:][HOST_PORT[-END]]:]CONTAINER_PORT[-END][/tcp|udp|sctp]"`, Docker's long form
-/// (`"published=8080,target=80,protocol=tcp,mode=host"`), or an object.
+/// (`"published=8080,target=80,protocol=tcp,mode=host"`, also with `publish=open` or `publish=strict`), or an object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum PortRequest {
@@ -126,6 +137,11 @@ pub struct PortObject {
     #[serde(default, deserialize_with = "protocol", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<text::Transport>)]
     pub protocol: Option<Protocol>,
+    /// Who decides which packets reach it: `open`, netd, or `strict`, the host's own rules about packets to itself; absent:
+    /// as the network has it.
+    #[serde(default, deserialize_with = "mode", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::PublishMode>)]
+    pub publish: Option<PublishMode>,
 }
 
 impl Connect {
@@ -159,6 +175,7 @@ impl Connect {
             trusted: self.trusted,
             no_default_route: false,
             upstreams: parse::upstreams(self.dns)?,
+            egress: parse::egress(self.egress, self.egress_allow)?,
             ..EndpointSpec::of(Requester::Person(person))
         })
     }
@@ -218,7 +235,8 @@ impl PortObject {
             (Some(first), end) => Some(range(first, end)?),
         };
         let container = range(self.container_port, self.container_port_end)?;
-        PortSpec::new(self.host_ip, host, container, self.protocol.unwrap_or(Protocol::Tcp))
+        let spec = PortSpec::new(self.host_ip, host, container, self.protocol.unwrap_or(Protocol::Tcp))?;
+        Ok(PortSpec { mode: self.publish, ..spec })
     }
 }
 
@@ -230,6 +248,11 @@ fn host_ip<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>,
 
 /// In any case, as on the command line.
 fn protocol<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Protocol>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
+}
+
+fn mode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PublishMode>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
     text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
 }
@@ -272,6 +295,7 @@ mod tests {
             ("127.0.0.1:4000:80", r#"{"host_ip":"::ffff:127.0.0.1","host_port":4000,"container_port":80}"#),
             ("8000-8010:80", r#"{"host_port":8000,"host_port_end":8010,"container_port":80}"#),
             ("[::1]:4000:80", r#"{"host_ip":"::1","host_port":4000,"container_port":80}"#),
+            ("published=4000,target=80,publish=strict", r#"{"host_port":4000,"container_port":80,"publish":"strict"}"#),
             ("127.0.0.1::80", r#"{"host_ip":"127.0.0.1","container_port":80}"#),
             (
                 "8000-8001:90-91",

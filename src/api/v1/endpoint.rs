@@ -8,8 +8,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::model::address::Family;
 use crate::model::desired::Attached;
 use crate::model::endpoint;
+use crate::model::host::reach::Reach;
 use crate::model::host::step::HostPort;
 use crate::model::publication::skipped::Skipped;
 use crate::model::publication::{PortRange, PortSpec, Publication};
@@ -41,6 +43,15 @@ pub struct Port {
     pub container_port_end: Option<u16>,
     /// `tcp`, `udp` or `sctp`.
     pub protocol: String,
+    /// Who decides which packets reach it: `open`, netd, or `strict`, the host's own rules about packets to itself. Absent
+    /// if it was not said for this port; where containers are listed, `strict` is there also if the network or the
+    /// daemon's configuration says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish: Option<String>,
+    /// Who of the hosts outside reaches a strict port, by family, as the host's own rules have it; only where one container
+    /// is shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reach: Vec<PortReach>,
     /// Another process of the host that has one of the ports, as in `port 20005: nc (pid 812)`; only where containers are
     /// listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,6 +60,33 @@ pub struct Port {
     /// translate; only where containers are listed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unproxied: bool,
+}
+
+/// Who of the hosts outside reaches a strict port over one family.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PortReach {
+    /// `ipv4` or `ipv6`.
+    pub family: String,
+    /// `anyone`, `some`, or `nobody`.
+    pub who: String,
+    /// What decides, if that is not every host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub why: Vec<String>,
+}
+
+impl From<(Family, Reach)> for PortReach {
+    fn from((family, reach): (Family, Reach)) -> Self {
+        let family = match family {
+            Family::V4 => "ipv4",
+            Family::V6 => "ipv6",
+        };
+        let (who, why) = match reach {
+            Reach::Anyone => ("anyone", Vec::new()),
+            Reach::Some(why) => ("some", why),
+            Reach::Nobody(why) => ("nobody", why),
+        };
+        Self { family: family.into(), who: who.into(), why }
+    }
 }
 
 /// A port that a runtime requested on a network that cannot publish it.
@@ -88,6 +126,9 @@ pub struct Endpoint {
     pub aliases: Vec<String>,
     /// Published ports.
     pub ports: Vec<Port>,
+    /// Ports that are reached at its own addresses, on a network in the gateway mode `routed`: `80/tcp`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub opened_ports: Vec<String>,
     /// Ports that the runtime requested and that this network cannot publish; runtimes request them for each network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped_ports: Vec<SkippedPort>,
@@ -116,6 +157,16 @@ pub struct Endpoint {
     /// Upstreams for external names, asked before those of the network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<String>,
+    /// Whether anything but what is allowed may be sent to the outside and to the host: `open` or `deny`; absent: nobody has
+    /// said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<String>,
+    /// What may be sent all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub egress_allow: Vec<String>,
+    /// The last lease of its network's DHCP server. Without `addresses`, it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<super::lease::Lease>,
 }
 
 /// A container and its endpoints, in the order of connecting.
@@ -147,6 +198,8 @@ impl From<&Publication> for Port {
             container_port: publication.container.first(),
             container_port_end: end(publication.container),
             protocol: publication.protocol.to_string(),
+            publish: publication.mode.map(|mode| mode.to_string()),
+            reach: Vec::new(),
             taken_by: None,
             unproxied: false,
         }
@@ -156,7 +209,7 @@ impl From<&Publication> for Port {
 impl From<&Skipped> for SkippedPort {
     fn from(Skipped { port, why }: &Skipped) -> Self {
         let end = |range: PortRange| (range.count() > 1).then(|| range.last());
-        let PortSpec { host_ip, host, container, protocol } = port;
+        let PortSpec { host_ip, host, container, protocol, mode } = port;
         let port = Port {
             host_ip: *host_ip,
             host_port: host.map_or(0, PortRange::first),
@@ -164,6 +217,8 @@ impl From<&Skipped> for SkippedPort {
             container_port: container.first(),
             container_port_end: end(*container),
             protocol: protocol.to_string(),
+            publish: mode.map(|mode| mode.to_string()),
+            reach: Vec::new(),
             taken_by: None,
             unproxied: false,
         };
@@ -208,6 +263,7 @@ impl From<&endpoint::Endpoint> for Endpoint {
             learned_mac: endpoint.learned_mac.map(|mac| mac.to_string()),
             aliases: endpoint.aliases.iter().map(ToString::to_string).collect(),
             ports: endpoint.publications.iter().map(Port::from).collect(),
+            opened_ports: endpoint.opened.iter().map(ToString::to_string).collect(),
             skipped_ports: endpoint.skipped.iter().map(SkippedPort::from).collect(),
             expose: endpoint.exposed.iter().map(ToString::to_string).collect(),
             labels: endpoint.labels.clone(),
@@ -217,6 +273,9 @@ impl From<&endpoint::Endpoint> for Endpoint {
             trusted: endpoint.trusted,
             refused_packets: 0,
             dns: endpoint.upstreams.iter().map(ToString::to_string).collect(),
+            egress: endpoint.egress.stance.map(|stance| stance.to_string()),
+            egress_allow: endpoint.egress.allow.iter().map(ToString::to_string).collect(),
+            lease: endpoint.dhcp.as_ref().and_then(|dhcp| dhcp.lease.as_ref()).map(super::lease::Lease::from),
         }
     }
 }
@@ -232,6 +291,10 @@ impl Endpoint {
         for port in &self.ports {
             line.push_str(", ");
             line.push_str(&port.to_string());
+        }
+        for port in &self.opened_ports {
+            line.push_str(", ");
+            line.push_str(port);
         }
         line
     }
@@ -278,6 +341,7 @@ mod tests {
             host: PortRange::single(4000).unwrap(),
             container: PortRange::single(80).unwrap(),
             protocol: Protocol::Tcp,
+            mode: None,
         };
         let port = Port::from(&publication);
         let json = serde_json::to_string(&port).unwrap();
@@ -314,6 +378,7 @@ mod tests {
             host: PortRange::new(8000, 8010).unwrap(),
             container: PortRange::new(9000, 9010).unwrap(),
             protocol: Protocol::Udp,
+            mode: None,
         };
         let port = Port::from(&publication);
         assert_eq!((port.host_port_end, port.container_port_end), (Some(8010), Some(9010)));

@@ -6,10 +6,12 @@ mod attach;
 mod backup;
 mod connect;
 mod dns;
+mod egress;
 mod endpoint;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
+mod lease;
 mod network;
 mod options;
 mod parse;
@@ -29,8 +31,13 @@ pub use attach::{
 pub use backup::{Backup, NetworkBackup, Restored, ServiceBackup, StickyAddress, VirtualAddresses};
 pub use connect::{Connect, PortObject, PortRequest};
 pub use dns::{Holder, LoggedContainer, LoggedQuery, Resolved};
-pub use endpoint::{Container, ContainerRef, Endpoint, Port, SkippedPort};
-pub use network::{CreateNetwork, NameServers, Network, NetworkDns, Subnet, SubnetObject, SubnetRequest};
+pub use egress::EgressLine;
+pub use endpoint::{Container, ContainerRef, Endpoint, Port, PortReach, SkippedPort};
+pub use lease::Lease;
+pub use network::{
+    CreateNetwork, HostInterface, NameServers, Network, NetworkDns, Renumber, Subnet, SubnetObject, SubnetRequest,
+    driver,
+};
 pub use parse::{RecordName, boolean, container_reference, gateway, ipv4, ipv6, network_reference, record};
 pub use plan::{Difference, PlanRequest, PlannedStep, Teardown};
 pub use policy::{ChangePolicies, Judgement, PoliciesChanged, Policy, PolicyRule, policy_id};

@@ -1,5 +1,8 @@
 //! Networks as they are shown, and the request that creates one.
 
+mod create;
+mod given;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -10,24 +13,13 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
-use super::options::Options;
+pub use self::create::driver;
 use super::time::rfc3339;
-use super::{options, parse, text};
-use crate::model::address::Family;
-use crate::model::network::HostAccess;
-use crate::model::request::NetworkSpec;
-use crate::model::subnets::{SubnetSpec, Subnets};
+use super::{parse, text};
+use crate::model::egress::{Allowance, Stance};
+use crate::model::network::{HostAccess, VlanId};
 use crate::model::upstream::Upstream;
-use crate::model::{Invalid, address, network, reservation};
-
-/// The only driver that can be asked for.
-const DRIVER: &str = "bridge";
-/// Smallest MTU of an IPv4 link (RFC 791, 3.2).
-const MTU_MIN: u32 = 68;
-/// Smallest MTU of an IPv6 link (RFC 8200, 5); below it the kernel takes IPv6 off the interface.
-const MTU_MIN_V6: u32 = 1280;
-/// Largest MTU of bridges and veth pairs (`ETH_MAX_MTU`, linux/if_ether.h).
-const MTU_MAX: u32 = 65535;
+use crate::model::{Invalid, network, reservation};
 
 /// A network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -36,10 +28,33 @@ pub struct Network {
     pub name: String,
     /// 64 hex digits, given once.
     pub id: String,
-    /// `bridge`; `adopted` if another CNI plugin makes the interfaces.
+    /// `bridge`, `macvlan`, `ipvlan` or `none`; `adopted` if another CNI plugin makes the interfaces.
     pub driver: String,
     /// The bridge's interface name; empty if the containers' interfaces are not bridge ports.
     pub bridge: String,
+    /// Whether the bridge is the host's, which netd neither makes nor changes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unmanaged: bool,
+    /// The VLAN of that bridge in which containers are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 4094)]
+    pub vlan: Option<u16>,
+    /// The interface of the host that the containers' interfaces are on top of (`macvlan`, `ipvlan`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// How they reach each other: `bridge`, `private`, `vepa`, `passthru`; `l2`, `l3`, `l3s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// The host's own interface among them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_interface: Option<HostInterface>,
+    /// What becomes of addresses at the gateway, if it is not `nat`: `nat-unprotected`, `routed`, `isolated`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway_mode: Option<String>,
+    /// What outgoing traffic gets instead of the host's address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub source_addresses: Vec<IpAddr>,
     /// In the order in which addresses are tried.
     pub subnets: Vec<Subnet>,
     /// No access to or from other networks and hosts.
@@ -67,9 +82,29 @@ pub struct Network {
     /// Whether its containers may send from addresses that are not their own, as routers and DHCP servers do.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub trusted: bool,
+    /// Who decides which packets reach the ports that its containers publish: `open`, netd, or `strict`, the host's own
+    /// rules about packets to itself; absent: as `publish` in `[firewall]` of the daemon's configuration says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish: Option<String>,
     /// Whether a runtime defines it: it is removed with its last container.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub on_demand: bool,
+    /// The discovery protocols that are relayed to other interfaces: `mdns`, `ssdp`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relay: Vec<String>,
+    /// Those interfaces, by name or as the bridges of other networks; empty: the interfaces of the default routes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relay_interfaces: Vec<String>,
+    /// Whether anything but what is allowed may be sent to the outside and to the host: `open` or `deny`; absent: nobody has
+    /// said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<String>,
+    /// What may be sent all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub egress_allow: Vec<String>,
+    /// `dhcp` if a DHCP server gives its containers their addresses; absent: netd does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipam: Option<String>,
     /// The ids of the reservations on it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reservations: Vec<String>,
@@ -85,14 +120,26 @@ pub struct NetworkDns {
     pub listen: String,
 }
 
+/// The host's own interface on a network of stacked interfaces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HostInterface {
+    /// Its name.
+    pub name: String,
+    /// The host's addresses on the network.
+    #[schema(value_type = Vec<String>)]
+    pub addresses: Vec<IpAddr>,
+}
+
 /// One subnet of a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Subnet {
     /// The prefix, as in `10.77.0.0/24`.
     pub subnet: String,
-    /// The bridge's address in it.
-    #[schema(value_type = String)]
-    pub gateway: IpAddr,
+    /// The containers' gateway: the bridge's address in it, or a router of the network that the host is on; absent if there
+    /// is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub gateway: Option<IpAddr>,
     /// The range of automatic addresses, if not the whole subnet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip_range: Option<String>,
@@ -157,8 +204,20 @@ pub struct CreateNetwork {
     /// with each container. A definition that differs replaces the network if nothing uses it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub on_demand: bool,
-    /// Options: `bridge`, `mtu`, `icc`, `masquerade`, `gateway_mode`, or Docker's names of the same; `dns.listen`,
-    /// `dns.servers` (joined by commas), `sticky`, `trusted`.
+    /// Whether anything but what is allowed may be sent to the outside and to the host: `open` or `deny` of its
+    /// containers; absent: open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::EgressStance>)]
+    pub egress: Option<Stance>,
+    /// What may be sent all the same: `NAME`, `*.NAME` (the names below it), an address or a prefix, each with
+    /// `:PORT[-END][/PROTOCOL]` if wanted, an IPv6 one then in brackets. Without `egress` it means deny.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<text::Allowance>)]
+    pub egress_allow: Vec<Allowance>,
+    /// Options: `bridge`, `mtu`, `icc`, `masquerade`, `gateway_mode`, `host_ipv4`, `host_ipv6`, or Docker's names of the
+    /// same; `mode` (`unmanaged`), `parent`, `macvlan_mode`, `ipvlan_mode`, `host_address`; `dns.listen`, `dns.servers` (joined
+    /// by commas), `sticky`, `trusted`, `host_access`, `publish` (`open` or `strict`), `relay`, `relay_interfaces`,
+    /// `egress`, `egress-allow` (joined by commas), `ipam` (`netd` or `dhcp`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
 }
@@ -176,6 +235,24 @@ impl NameServers {
     /// The servers, checked.
     pub fn upstreams(self) -> Result<Vec<Upstream>, Invalid> {
         parse::upstreams(self.servers)
+    }
+}
+
+/// Other subnets of a network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Renumber {
+    /// Each takes the place of one of the same family and length; empty: the daemon chooses for those that overlap with
+    /// the host's routes and addresses.
+    #[serde(default)]
+    #[schema(value_type = Vec<text::Prefix>)]
+    pub subnets: Vec<String>,
+}
+
+impl Renumber {
+    /// The subnets, checked.
+    pub fn subnets(&self) -> Result<Vec<crate::model::address::Subnet>, Invalid> {
+        self.subnets.iter().map(|subnet| subnet.parse()).collect()
     }
 }
 
@@ -218,6 +295,13 @@ impl Network {
             id: network.id.to_string(),
             driver: network.driver.name().into(),
             bridge: network.bridge().map(ToString::to_string).unwrap_or_default(),
+            unmanaged: network.bridge().is_some() && !network.is_behind_host(),
+            vlan: network.vlan().map(VlanId::get),
+            parent: network.stacked().map(|stacked| stacked.parent.to_string()),
+            mode: network.stacked().map(|stacked| stacked.mode.mode().to_owned()),
+            host_interface: network.stacked().and_then(|stacked| stacked.shim.as_ref()).map(HostInterface::from),
+            gateway_mode: network.own_bridge().and_then(gateway_mode).map(str::to_owned),
+            source_addresses: network.own_bridge().map(|bridge| bridge.source.clone()).unwrap_or_default(),
             subnets: network.subnets.iter().map(Subnet::from).collect(),
             internal: network.internal,
             icc: network.icc(),
@@ -229,9 +313,30 @@ impl Network {
             host_access: network.host_access.as_str().into(),
             sticky: network.sticky,
             trusted: network.trusted,
+            publish: network.publish.map(|mode| mode.to_string()),
             on_demand: network.on_demand,
+            relay: network.relay.iter().flat_map(|relay| &relay.protocols).map(|one| one.as_str().into()).collect(),
+            relay_interfaces: network.relay.iter().flat_map(|relay| &relay.interfaces).cloned().collect(),
+            egress: network.egress.stance.map(|stance| stance.to_string()),
+            egress_allow: network.egress.allow.iter().map(ToString::to_string).collect(),
+            ipam: network.dhcp.then(|| "dhcp".into()),
             reservations: reservations.map(|reservation| reservation.id.to_string()).collect(),
         }
+    }
+}
+
+fn gateway_mode(bridge: &network::Bridge) -> Option<&'static str> {
+    match bridge {
+        bridge if bridge.isolated => Some("isolated"),
+        bridge if bridge.routed => Some("routed"),
+        bridge if bridge.unprotected => Some("nat-unprotected"),
+        _ => None,
+    }
+}
+
+impl From<&network::Shim> for HostInterface {
+    fn from(shim: &network::Shim) -> Self {
+        Self { name: shim.name.to_string(), addresses: shim.addresses.clone() }
     }
 }
 
@@ -254,105 +359,6 @@ impl From<&network::NetworkSubnet> for Subnet {
             ip_range: subnet.range.map(|range| range.to_string()),
         }
     }
-}
-
-impl TryFrom<CreateNetwork> for NetworkSpec {
-    type Error = Invalid;
-    fn try_from(request: CreateNetwork) -> Result<Self, Invalid> {
-        let name = request.name.parse()?;
-        if let Some(driver) = request.driver.filter(|driver| driver != DRIVER) {
-            return Err(Invalid::new("driver", driver, format!("the only driver is {DRIVER}")));
-        }
-        if request.labels.contains_key("") {
-            return Err(Invalid::new("label", "", "its key is empty"));
-        }
-        let subnets = subnets(request.subnets, &request.gateways, &request.ip_ranges)?;
-        let options: Options = options::read(&request.options)?;
-        let isolated = options.isolated.unwrap_or(false);
-        if isolated && !request.internal {
-            let why = "without an address of the host, the network must be internal (--internal)";
-            return Err(Invalid::new("option", "gateway_mode=isolated", why));
-        }
-        let ipv6 = request.ipv6 || subnets.as_slice().iter().any(|spec| spec.subnet.family() == Family::V6);
-        Ok(Self {
-            subnets,
-            ipv6: request.ipv6,
-            internal: request.internal,
-            icc: once("icc", request.icc, options.icc)?.unwrap_or(true),
-            masquerade: once("masquerade", request.masquerade, options.masquerade)?.unwrap_or(true),
-            mtu: once("mtu", request.mtu, options.mtu)?.map(|mtu| sane_mtu(mtu, ipv6)).transpose()?,
-            bridge: options.bridge,
-            isolated,
-            labels: request.labels,
-            dns: network::NetworkDns {
-                upstreams: servers(request.dns, options.servers)?,
-                listen: options.listen.unwrap_or_default(),
-            },
-            host_access: request.host_access.map(|access| host_access(&access, request.internal)).transpose()?,
-            sticky: once("sticky", request.sticky, options.sticky)?.unwrap_or(false),
-            trusted: options.trusted.unwrap_or(false),
-            on_demand: request.on_demand,
-            ..Self::named(name)
-        })
-    }
-}
-
-/// Name servers, given as a field or as an option, but not differently as both.
-fn servers(field: Vec<Upstream>, option: Option<Vec<Upstream>>) -> Result<Vec<Upstream>, Invalid> {
-    let field = parse::upstreams(field)?;
-    match option {
-        Some(option) if !field.is_empty() && field != option => {
-            Err(Invalid::new("option", "dns.servers", "the field dns gives other name servers"))
-        }
-        Some(option) => Ok(option),
-        None => Ok(field),
-    }
-}
-
-/// Subnets with the gateways and ranges that belong to them.
-fn subnets(requests: Vec<SubnetRequest>, gateways: &[String], ranges: &[String]) -> Result<Subnets, Invalid> {
-    let subnet = |request| match request {
-        SubnetRequest::Prefix(prefix) => prefix.parse().map(|subnet: address::Subnet| subnet.into()),
-        SubnetRequest::Object(SubnetObject { subnet, gateway, ip_range }) => Ok(SubnetSpec {
-            subnet: subnet.parse()?,
-            gateway: gateway.map(|gateway| parse::gateway(&gateway)).transpose()?,
-            range: ip_range.map(|range| parse::ip_range(&range)).transpose()?,
-        }),
-    };
-    let subnets: Vec<SubnetSpec> = requests.into_iter().map(subnet).collect::<Result<_, Invalid>>()?;
-    let gateways: Vec<IpAddr> = gateways.iter().map(|text| parse::gateway(text)).collect::<Result<_, _>>()?;
-    let ranges: Vec<address::Subnet> = ranges.iter().map(|text| parse::ip_range(text)).collect::<Result<_, _>>()?;
-    Subnets::new(subnets, &gateways, &ranges)
-}
-
-/// A setting that may be given as a field and as an option, but not with two values.
-fn once<T: PartialEq + fmt::Display>(key: &str, field: Option<T>, option: Option<T>) -> Result<Option<T>, Invalid> {
-    match (field, option) {
-        (Some(field), Some(option)) if field != option => {
-            Err(Invalid::new("option", format!("{key}={option}"), format!("{key} is also given as {field}")))
-        }
-        (field, option) => Ok(field.or(option)),
-    }
-}
-
-/// What of the host is reached. Nothing leads from an internal network to a published port, which is in another.
-fn host_access(text: &str, internal: bool) -> Result<HostAccess, Invalid> {
-    match text.parse()? {
-        HostAccess::Ports if internal => Err(Invalid::new(
-            "host access",
-            text,
-            "containers on an internal network cannot reach published ports: use none or all",
-        )),
-        access => Ok(access),
-    }
-}
-
-fn sane_mtu(mtu: u32, ipv6: bool) -> Result<u32, Invalid> {
-    let (least, with) = if ipv6 { (MTU_MIN_V6, " with IPv6") } else { (MTU_MIN, "") };
-    if (least..=MTU_MAX).contains(&mtu) {
-        return Ok(mtu);
-    }
-    Err(Invalid::new("mtu", mtu.to_string(), format!("use {least} to {MTU_MAX} bytes{with}")))
 }
 
 // Not `untagged`: its error would not name the unknown field of the object.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::model::Invalid;
 use crate::model::address::Subnet;
+use crate::model::egress::{Allowance, Egress, Stance};
 use crate::model::ids::ContainerId;
 use crate::model::names::{ContainerName, DnsName, NetworkName};
 use crate::model::question::RecordType;
@@ -27,6 +28,11 @@ pub fn boolean(text: &str) -> Option<bool> {
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
         _ => None,
     }
+}
+
+/// The address that an option has.
+pub(super) fn address(what: &'static str, text: &str) -> Result<IpAddr, Invalid> {
+    text.parse().map_err(|_| Invalid::new(what, text, "use an IP address"))
 }
 
 /// Name servers (`--dns`), in this order; one that is said again counts once.
@@ -85,6 +91,11 @@ pub fn gateway(text: &str) -> Result<IpAddr, Invalid> {
 /// Where automatic addresses come from (`--ip-range`).
 pub(super) fn ip_range(text: &str) -> Result<Subnet, Invalid> {
     text.parse().map_err(|error: Invalid| Invalid { what: "ip range", ..error })
+}
+
+/// What may be sent, from its parts.
+pub(super) fn egress(stance: Option<Stance>, allow: Vec<Allowance>) -> Result<Egress, Invalid> {
+    Egress::new(stance, allow)
 }
 
 /// An address that an interface can have (`--ip`).

@@ -182,6 +182,9 @@ pub enum EventType {
     /// A name or alias does not resolve to the container that has it, because DNS uses the name otherwise.
     #[serde(rename = "name")]
     Name,
+    /// A connected container has another address of its network's DHCP server, or none any more.
+    #[serde(rename = "lease")]
+    Lease,
     /// netd repaired something.
     #[serde(rename = "repair")]
     Repair,
@@ -214,6 +217,7 @@ impl EventType {
             Self::PortAdd => "port.add",
             Self::PortRm => "port.rm",
             Self::Name => "name",
+            Self::Lease => "lease",
             Self::Repair => "repair",
             Self::Problem => "problem",
             Self::Host => "host",

@@ -3,6 +3,9 @@
 
 #![allow(dead_code, reason = "the types describe texts, nothing has their values")]
 
+mod modes;
+
+pub use self::modes::{EgressStance, PublishMode};
 use utoipa::ToSchema;
 
 /// A network's name.
@@ -184,12 +187,18 @@ pub struct LabelKey(String);
 #[schema(pattern = "^[^=]+$", examples("tier"))]
 pub struct EndpointLabelKey(String);
 
-/// The only driver that can be asked for.
+/// The drivers that can be asked for.
 #[derive(ToSchema, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NetworkDriver {
     /// A bridge of the kernel.
     Bridge,
+    /// Interfaces on top of one of the host's, each with its own MAC address.
+    Macvlan,
+    /// The same with the MAC address of the host's interface.
+    Ipvlan,
+    /// No interface but `lo`.
+    None,
 }
 
 /// What a network's containers may reach on the host, besides the name service.
@@ -203,6 +212,11 @@ pub enum HostAccess {
     /// Everything.
     All,
 }
+
+/// What passes: `NAME`, `*.NAME` or an address or a prefix, each with `:PORT[-END][/PROTOCOL]` if wanted.
+#[derive(ToSchema)]
+#[schema(pattern = r"^[^\u0000-\u0020]+$", examples("*.example.test:443"))]
+pub struct Allowance(String);
 
 /// What the name of a service resolves to.
 #[derive(ToSchema, serde::Serialize)]
@@ -364,6 +378,7 @@ mod tests {
         assert!(parses::<crate::model::service::HealthKind>(&example::<HealthKind>()));
         assert!(parses::<Upstream>(&example::<NameServer>()));
         assert!(parses::<Subnet>(&example::<Prefix>()));
+        assert!(parses::<crate::model::egress::Allowance>(&example::<Allowance>()));
         assert!(parses::<std::net::Ipv4Addr>(&example::<Ipv4Address>()));
         assert!(parses::<std::net::Ipv6Addr>(&example::<Ipv6Address>()));
     }

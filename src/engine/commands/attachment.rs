@@ -222,7 +222,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             || Refusal::CannotAdopt { ifname: ifname.clone(), why: "the container has no such interface".into() };
         let observed = self.kernel.interface(&identity.container.netns, ifname)?.ok_or_else(missing)?;
         let known = self.state.desired.network(&request.network.name).filter(|known| !known.makes_interfaces());
-        let trusted: Vec<IpAddr> = known.iter().flat_map(|known| &known.subnets).map(|known| known.gateway).collect();
+        let trusted: Vec<IpAddr> =
+            known.iter().flat_map(|known| &known.subnets).filter_map(|known| known.gateway).collect();
         // The host's facts are collected for the first container of a network only.
         let all_known = spec.addresses.iter().all(|asked| asked.gateway.is_some_and(|ip| trusted.contains(&ip)));
         let facts = if all_known { None } else { Some(self.facts()?) };

@@ -19,7 +19,8 @@ use crate::model::backup::{Backup, Definition, ServiceDefinition};
 use crate::model::host::observed::{ForeignNetwork, HostFacts};
 use crate::model::names::{NetworkName, ServiceName};
 use crate::model::network::Network;
-use crate::model::request::NetworkSpec;
+use crate::model::policy::{Policy, Subject};
+use crate::model::request::{NetworkSpec, PolicyChange};
 use crate::model::service::Service;
 use crate::store::{Record, Store};
 
@@ -34,6 +35,8 @@ struct Decided {
     services: Vec<Arc<Service>>,
     /// Those that are there already.
     unchanged_services: Vec<ServiceName>,
+    /// The policies that it adds.
+    policies: Vec<Arc<Policy>>,
 }
 
 impl<K: Kernel, S: Store> Worker<K, S> {
@@ -51,14 +54,20 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let is_defined = |name: &NetworkName| networks.iter().any(|network| network.spec.name == *name);
         let services = self.state.desired.services();
         let services = services.filter_map(|service| ServiceDefinition::of(service, is_defined)).collect();
-        Backup { ula: self.state.ula, networks, services }
+        let defined = |subject: &Subject| match subject {
+            Subject::Network(name) => is_defined(name),
+            _ => true,
+        };
+        let rules = self.state.desired.policies().map(|policy| policy.rule.clone());
+        let policies = rules.filter(|rule| defined(&rule.from) && defined(&rule.to)).collect();
+        Backup { ula: self.state.ula, networks, services, policies }
     }
 
     /// Restores the definitions in one transaction. A network or a service that is there as the backup has it stays as it
     /// is; one that is there otherwise, or whose name, subnet, address or port is taken, is a refusal.
     pub(crate) fn restore(&mut self, backup: &Backup, foreign: Vec<ForeignNetwork>) -> Result<Restored, Error> {
-        let facts = HostFacts { foreign, ..self.facts()? };
-        let Decided { transaction, created, unchanged, services, unchanged_services } =
+        let facts = self.facts_about(foreign, backup.networks.iter().map(|definition| &definition.spec))?;
+        let Decided { transaction, created, unchanged, services, unchanged_services, policies } =
             self.decide_restore(backup, &facts)?;
         let needed = created.iter().map(|network| target::forwarding_of(network));
         self.before_forwarding(needed.fold(Families::default(), Families::with))?;
@@ -76,13 +85,18 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             tracing::info!(service = %service.name, "service restored");
             self.tell(Change::ServiceCreated(service.clone()));
         }
+        for policy in &policies {
+            tracing::info!(policy = policy.id, "policy restored: {}", policy.rule);
+            self.tell(Change::PolicyAdded(policy.clone()));
+        }
         self.search.clone_from(&facts.search);
         self.listen();
         self.adapt_foreign();
         self.explain();
         let networks = created.iter().map(|network| network.name.clone()).collect();
         let services = services.iter().map(|service| service.name.clone()).collect();
-        Ok(Restored { networks, unchanged, services, unchanged_services })
+        let policies = policies.iter().map(|policy| policy.rule.clone()).collect();
+        Ok(Restored { networks, unchanged, services, unchanged_services, policies })
     }
 
     /// Decides each network in the state that has those before it.
@@ -113,7 +127,13 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             created.push(Arc::new(network));
         }
         let (services, unchanged_services) = decide_services(&mut state, backup, &mut all)?;
-        Ok(Decided { transaction: all, created, unchanged, services, unchanged_services })
+        let change = PolicyChange { add: backup.policies.clone(), ..PolicyChange::default() };
+        let policies = decide::policy::change(&state, &change, crate::base::clock::unix_seconds())?;
+        let one = transaction::change_policies(&state, &policies);
+        all.records.extend(one.records);
+        all.steps.extend(one.steps);
+        all.rollback.splice(0..0, one.rollback);
+        Ok(Decided { transaction: all, created, unchanged, services, unchanged_services, policies: policies.added })
     }
 }
 
@@ -152,7 +172,7 @@ fn decide_services(
 /// The network that a definition describes, and the records of the addresses that it keeps.
 fn decide(state: &State, definition: &Definition, facts: &HostFacts) -> Result<(Network, Vec<Record>), Refusal> {
     let Definition { id, spec, sticky } = definition;
-    if spec.subnets.as_slice().is_empty() {
+    if spec.subnets.as_slice().is_empty() && !spec.dhcp {
         return Err(Invalid::new("network of the backup", spec.name.as_str(), "it has no subnet").into());
     }
     let id = match state.desired.networks().find(|network| network.id == *id) {
@@ -168,7 +188,9 @@ fn decide(state: &State, definition: &Definition, facts: &HostFacts) -> Result<(
         let why = format!("it keeps addresses for names: with --sticky, at most {}", sticky::MOST);
         return Err(Invalid::new("network of the backup", spec.name.as_str(), why).into());
     }
-    if let Some((address, _)) = sticky.iter().find(|(address, _)| network.gateway_for(*address).is_none()) {
+    if let Some((address, _)) =
+        sticky.iter().find(|(address, _)| !network.dhcp && network.subnet_of(*address).is_none())
+    {
         let subnets: Vec<String> = network.subnets.iter().map(|subnet| subnet.subnet.to_string()).collect();
         let (value, network) = (address.to_string(), network.name);
         return Err(Refusal::Outside { what: "sticky address", value, network, subnets: subnets.join(", ") });

@@ -10,7 +10,7 @@ use crate::kernel::Kernel;
 use crate::logic::refusal::Refusal;
 use crate::logic::{drift, target};
 use crate::model::endpoint::Endpoint;
-use crate::model::network::Network;
+use crate::model::network::{Driver, Network};
 use crate::model::question::{Answer, Client, RecordType};
 use crate::model::request::CheckSpec;
 use crate::store::Store;
@@ -49,6 +49,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             return Ok(Some(format!("{} is another network namespace", spec.netns.display())));
         }
         let network = self.find_network(endpoint.network.as_str())?;
+        if network.driver == Driver::Nothing {
+            return Ok(None);
+        }
         let Some(observed) = self.kernel.interface(&endpoint.container.netns, &endpoint.ifname)? else {
             return Ok(Some(format!("interface {} is gone", endpoint.ifname)));
         };
@@ -56,7 +59,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let mut pair = drift::interface(&network, endpoint, spec, &observed);
         pair.extend(drift::addresses(endpoint, &spec.addresses, &observed));
         pair.extend(drift::routes(&network, endpoint, &all, &observed));
-        pair.extend(drift::host_end(&network, endpoint, observed.host_end.as_ref()));
+        if network.has_host_ends() {
+            pair.extend(drift::host_end(&network, endpoint, observed.host_end.as_ref()));
+        }
         if let Some(drift) = pair.first() {
             return Ok(Some(drift.to_string()));
         }
@@ -70,6 +75,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let elements = &(&elements | &target::network_elements(&self.state.desired, &network));
         let bridge = target::bridge_with_services(&self.state.desired, &network);
         let mut drift = bridge.map_or_else(Vec::new, |bridge| drift::bridge(&bridge, &observed));
+        if let Some(shim) = target::shim_with_routes(&self.state.desired, &network) {
+            drift.extend(drift::shim(&shim, &observed));
+        }
         drift.extend(drift::tables(elements, &observed).into_iter().map(|(_, drift)| drift));
         drift.extend(drift::elements(elements, &observed));
         let ports = &target::host_ports(&all) | &self.shared_with(&endpoint.container.id).collect();
@@ -80,7 +88,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// Checks the name service's answers to the container itself.
     fn names(&self, endpoint: &Endpoint, network: &Network) -> Option<String> {
         let served = |ip: &IpAddr| self.problems.has(&Subject::Gateway(*ip));
-        if let Some(deaf) = network.subnets.iter().map(|subnet| subnet.gateway).find(served) {
+        if let Some(deaf) = network.host_gateways().find(served) {
             return Some(format!("DNS: no name service at {deaf}"));
         }
         let own = endpoint.addresses.first()?.ip();

@@ -57,7 +57,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             self.reconcile();
         }
         let facts = self.facts_for(&requested.ports)?;
-        let mut choice = Choice { random: rand::random(), ..Choice::default() };
+        let mut choice = Choice { random: rand::random(), parent: self.parent_of(network)?, ..Choice::default() };
         choice.host = requested.handover.as_ref().map(|_| self.host_netns()).transpose()?;
         let mut last = None;
         for _ in 0..TRIES {
@@ -100,7 +100,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             if requested.owner().is_none() && requested.handover.is_none() {
                 decide::names::check(&state.desired, &domain, &identity.container, &requested.aliases)?;
             }
-            decide::endpoint::connect(state, network, identity.clone(), requested, choice)
+            let endpoint = decide::endpoint::connect(state, network, identity.clone(), requested, choice)?;
+            decide::egress::check(state, network, &endpoint)?;
+            Ok(endpoint)
         })
     }
 

@@ -51,6 +51,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             let drift = drift::bridge(&bridge, observed);
             all.extend(drift.iter().map(|drift| difference("bridge", bridge.name.as_str(), drift)));
         }
+        for network in self.state.desired.networks() {
+            let Some(shim) = target::shim_with_routes(&self.state.desired, network) else { continue };
+            let drift = drift::shim(&shim, observed);
+            all.extend(drift.iter().map(|drift| difference("interface", shim.name.as_str(), drift)));
+        }
         for name in self.strays(observed) {
             let text = format!("interface {name} belongs to no network and no container");
             all.push(Difference { kind: "stray", object: name.to_string(), text });
@@ -80,7 +85,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let drift = match target::interface(network, endpoint, &siblings) {
             Interface::Own(link) => {
                 let seen = observed.links.get(&endpoint.host_ifname);
-                let mut drift = drift::host_link(&link, network, endpoint, seen);
+                let on_host = || drift::host_link(&link, network, endpoint, seen);
+                let mut drift = if link.kind.pair().is_some() { on_host() } else { Vec::new() };
                 match self.kernel.interface(&endpoint.container.netns, &endpoint.ifname) {
                     Ok(None) => drift.push(Drift::Gone(Link::Container(endpoint.ifname.clone()))),
                     Ok(Some(seen)) => drift.extend(drift::inside(network, endpoint, &siblings, &seen)),
@@ -95,6 +101,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             }
             Interface::Adopted(_) if self.kernel.has_link(&endpoint.host_ifname) => Vec::new(),
             Interface::Adopted(_) => vec![Drift::Gone(Link::HostEnd(endpoint.host_ifname.clone()))],
+            Interface::Nothing => Vec::new(),
         };
         all.extend(drift.iter().map(|drift| difference("interface", &object, drift)));
         if let Some(shaping) = target::shaping(network, endpoint)

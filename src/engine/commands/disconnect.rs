@@ -261,6 +261,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 worker.proxy(id);
             }
             worker.end_probe_problems();
+            let endpoints: Vec<Arc<Endpoint>> = gone.iter().map(|(endpoint, _)| endpoint.clone()).collect();
+            worker.end_leases(&endpoints);
             strayed = gone.iter().any(|(endpoint, _)| worker.has_strayed(endpoint));
             // Ports that are not held do not become so by themselves.
             let lacks = |id: &ContainerId| worker.problems.has(&Subject::Ports(id.clone()));
@@ -276,7 +278,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         for (endpoint, Removal { cause, keep, .. }) in &gone {
             let (network, container) = (&endpoint.network, &endpoint.container.name);
             tracing::info!(%network, %container, ?cause, "disconnected");
-            if !endpoint.addresses.is_empty() {
+            if endpoint.is_announced() {
                 self.tell(Change::Disconnected { endpoint: endpoint.clone(), cause: *cause });
             }
             if let Some(kept) = keep {
@@ -294,7 +296,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     /// Whether the interface has another name by now: it is found by its mark only.
     fn has_strayed(&mut self, endpoint: &Endpoint) -> bool {
-        let ours = self.state.desired.network(&endpoint.network).is_some_and(|network| network.makes_interfaces());
+        let on = self.state.desired.network(&endpoint.network);
+        let ours = on.is_some_and(|network| network.makes_interfaces() && network.has_host_ends());
         ours && !self.kernel.has_link(&endpoint.host_ifname) && self.is_alive(&endpoint.container.netns)
     }
 }

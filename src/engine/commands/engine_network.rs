@@ -72,7 +72,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     /// Replaces the record of a network. Nothing in the kernel changes.
     fn put_network(&mut self, before: &Network, after: Network) -> Result<Arc<Network>, Error> {
-        self.commit(&[Record::PutNetwork(after)])?;
+        self.commit(&[Record::PutNetwork(Box::new(after))])?;
         self.publish();
         Ok(self.find_network(before.name.as_str())?)
     }

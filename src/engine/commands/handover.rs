@@ -181,6 +181,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     fn stop_leading(&mut self, endpoint: &Arc<Endpoint>) -> Result<Arc<Endpoint>, Error> {
         let mut beside = endpoint.as_ref().clone();
         let publications = std::mem::take(&mut beside.publications);
+        beside.opened.clear();
         if let Some(handover) = &mut beside.handover {
             handover.leads = false;
         }

@@ -26,7 +26,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         spec: &NetworkSpec,
         foreign: Vec<ForeignNetwork>,
     ) -> Result<Arc<Network>, Error> {
-        let facts = HostFacts { foreign, ..self.facts()? };
+        let facts = self.facts_about(foreign, std::iter::once(spec))?;
         let (network, ula) = self.decide_network(spec, &facts)?;
         self.add_network(&network, ula, &facts)
     }

@@ -80,7 +80,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
         let dns = NetworkDns { upstreams: upstreams.to_vec(), ..known.dns.clone() };
         let changed = Network { dns, ..known.as_ref().clone() };
-        self.commit(&[Record::PutNetwork(changed)])?;
+        self.commit(&[Record::PutNetwork(Box::new(changed))])?;
         self.publish();
         let network = self.find_network(known.name.as_str())?;
         tracing::info!(network = %network.name, "name servers changed");

@@ -10,7 +10,7 @@ use crate::kernel::Kernel;
 use crate::logic::refusal::Refusal;
 use crate::logic::target;
 use crate::model::Invalid;
-use crate::model::host::observed::{ForeignNetwork, HostFacts};
+use crate::model::host::observed::ForeignNetwork;
 use crate::model::host::step::Step;
 use crate::model::names::ReservationId;
 use crate::model::network::Network;
@@ -33,7 +33,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     fn planned(&mut self, request: &Request, foreign: Vec<ForeignNetwork>) -> Result<Vec<Planned>, Error> {
         let steps = match request {
             Request::CreateNetwork(spec) => {
-                let facts = HostFacts { foreign, ..self.facts()? };
+                let facts = self.facts_about(foreign, std::iter::once(spec.as_ref()))?;
                 let (network, ula) = self.decide_network(spec, &facts)?;
                 let mut planned = planned(&transaction::create_network(&self.state, &network, ula).steps);
                 planned.extend(name_servers(&network));
@@ -76,7 +76,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         };
         let network = self.find_network(&request.network)?;
         let facts = self.facts_for(&requested.ports)?;
-        let choice = Choice { random: rand::random(), ..Choice::default() };
+        let choice = Choice { random: rand::random(), parent: self.parent_of(&network)?, ..Choice::default() };
         let mut container = self.container(&request.container)?;
         if self.state.desired.container(&container.id).is_some() && !self.is_alive(&container.netns) {
             self.release_container(&container.id);
@@ -105,7 +105,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     fn plan_reserve(&mut self, requested: &ReservationSpec) -> Result<Vec<Planned>, Error> {
         let network = self.find_network(&requested.network)?;
         let facts = self.facts_for(&requested.ports)?;
-        let choice = Choice { random: rand::random(), ..Choice::default() };
+        let choice = Choice { random: rand::random(), parent: self.parent_of(&network)?, ..Choice::default() };
         let reservation = self.decide_reservation(&network, requested, (&choice, &facts))?;
         let steps = transaction::reserve(&self.state, &network, &reservation, &[]).steps;
         Ok([reserve(&reservation)].into_iter().chain(planned(&steps)).collect())

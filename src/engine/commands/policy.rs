@@ -69,7 +69,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     /// Reads what the kernel has counted, and tells who is denied what for the first time since the last look.
     pub(crate) fn count_denied(&mut self) {
-        if self.state.desired.policies().len() == 0 {
+        if self.state.desired.policies().len() == 0 && !self.state.desired.has_stances() {
             return;
         }
         let counted = match self.kernel.denied() {
@@ -80,6 +80,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         if new.is_empty() {
             return;
         }
+        self.note_denied_ways(&new);
         self.publish();
         let mut told = BTreeSet::new();
         for flow in new {

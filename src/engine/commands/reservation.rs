@@ -24,7 +24,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     pub(crate) fn reserve(&mut self, requested: &ReservationSpec) -> Result<Arc<Reservation>, Error> {
         let network = self.find_network(&requested.network)?;
         let facts = self.facts_for(&requested.ports)?;
-        let mut choice = Choice { random: rand::random(), ..Choice::default() };
+        let mut choice = Choice { random: rand::random(), parent: self.parent_of(&network)?, ..Choice::default() };
         let mut last = None;
         for _ in 0..TRIES {
             let reservation = self.decide_reservation(&network, requested, (&choice, &facts))?;

@@ -105,6 +105,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         match self.kernel.observe() {
             Ok(mut observed) => {
                 self.remove_all_strays(&observed);
+                self.remove_inner_strays();
                 self.claim_forwarding(&mut observed);
             }
             Err(error) => note(Err(error.to_string())),

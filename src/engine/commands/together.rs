@@ -47,7 +47,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         Ok(attached)
     }
 
-    fn detach_again(&mut self, made: &[Removal], networks: &[NetworkName]) {
+    /// Removes what a request made that failed.
+    pub(super) fn detach_again(&mut self, made: &[Removal], networks: &[NetworkName]) {
         if let Err(error) = self.disconnect(made) {
             tracing::warn!("cannot undo the attachments of a request that failed: {error}");
         }

@@ -105,11 +105,13 @@ fn sparing<T>(
     name: Option<&ContainerName>,
     mut find: impl FnMut(&mut Ipam, &dyn Fn(IpAddr) -> bool) -> Option<T>,
 ) -> Option<T> {
-    let State { desired, ipam, sticky, .. } = state;
+    let State { desired, ipam, sticky, host_addresses, .. } = state;
     let held = |ip: IpAddr| {
         let of_engine = || network.engines.iter().any(|engine| engine.aux.contains(&ip));
         desired.at_address(ip).is_some()
             || desired.at_gateway(ip).is_some()
+            || network.is_reserved(ip)
+            || host_addresses.contains(&ip)
             || desired.reserved_at(ip).is_some()
             || desired.service_at(ip).is_some()
             || of_engine()
@@ -190,8 +192,11 @@ fn asked_address(state: &State, network: &Network, asked: &AddressSpec) -> Resul
 /// Checks that the address is not in use.
 pub(super) fn is_free(state: &State, network: &Network, ip: IpAddr) -> Result<(), Refusal> {
     let taken = |holder| Err(Refusal::AddressTaken { address: ip, network: network.name.clone(), holder });
-    if network.subnets.iter().any(|subnet| subnet.gateway == ip) {
+    if network.is_reserved(ip) {
         return taken(TakenBy::Gateway);
+    }
+    if state.host_addresses.contains(&ip) {
+        return taken(TakenBy::Host);
     }
     if let Some(reservation) = state.desired.reserved_at(ip) {
         return taken(TakenBy::Reservation(reservation.id.clone()));

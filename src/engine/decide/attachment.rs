@@ -14,7 +14,7 @@ use crate::model::host::observed::{HostEnd, ObservedInterface};
 use crate::model::ids::NetworkId;
 use crate::model::names::{ContainerName, IfName, NetworkName};
 use crate::model::network::{Adopted, Driver, HostAccess, Network, NetworkSubnet};
-use crate::model::publication::{PortRange, PortSpec, Publication};
+use crate::model::publication::{Opened, PortRange, PortSpec, Publication};
 use crate::model::request::{AddressSpec, EndpointSpec, InterfaceSource, NetworkSpec, RuntimeRequest};
 
 /// The properties of another program's interface that netd uses.
@@ -38,7 +38,9 @@ pub(crate) fn differs(endpoint: &Endpoint, request: &RuntimeRequest, spec: &Endp
     let later = match request.interface {
         InterfaceSource::Unaddressed => true,
         InterfaceSource::Given => endpoint.addresses.is_empty(),
-        InterfaceSource::Made | InterfaceSource::Found => false,
+        // It waits for its DHCP server.
+        InterfaceSource::Made => endpoint.awaits_lease(),
+        InterfaceSource::Found => false,
     };
     if endpoint.network != request.network.name {
         Some("its network")
@@ -71,6 +73,9 @@ pub(crate) fn differs(endpoint: &Endpoint, request: &RuntimeRequest, spec: &Endp
 
 /// Whether the publications and skipped ports of the endpoint are what those ports become.
 fn has_ports(endpoint: &Endpoint, ports: &[PortSpec]) -> bool {
+    if !endpoint.opened.is_empty() {
+        return ports.iter().map(Opened::from).eq(endpoint.opened.iter().copied());
+    }
     let is_skipped = |port: &&PortSpec| endpoint.skipped.iter().any(|skipped| skipped.port == **port);
     let (skipped, published): (Vec<_>, Vec<_>) = ports.iter().partition(is_skipped);
     skipped.len() == endpoint.skipped.len() && are_published(&published, &endpoint.publications)
@@ -156,14 +161,16 @@ pub(crate) fn adopted_network(
         .zip(&found.gateways)
         .filter_map(|(address, gateway)| {
             let subnet = Subnet::containing(address.ip(), address.prefix())?;
-            Some(NetworkSubnet { subnet, gateway: *gateway, range: None })
+            Some(NetworkSubnet { subnet, gateway: Some(*gateway), range: None })
         })
         .collect();
     if let Some(known) = state.desired.network(&spec.name) {
         let in_use = state.used.contains_key(&known.name);
         let same = known.bridge() == bridge.as_ref() && subnets.iter().all(|subnet| known.subnets.contains(subnet));
         match (&known.driver, same) {
-            (Driver::Bridge(_), _) => return Err(Refusal::NotAdopted(known.name.clone())),
+            (Driver::Bridge(_) | Driver::Stacked(_) | Driver::Unmanaged(_) | Driver::Nothing, _) => {
+                return Err(Refusal::NotAdopted(known.name.clone()));
+            }
             (Driver::Adopted(_), true) => return Ok(known.as_ref().clone()),
             (Driver::Adopted(_), false) if in_use => return Err(Refusal::AdoptedOtherwise(known.name.clone())),
             (Driver::Adopted(_), false) => {}
@@ -195,8 +202,12 @@ pub(crate) fn adopted_network(
         host_access: access,
         sticky: spec.sticky,
         trusted: spec.trusted,
+        publish: spec.publish,
         engines: Vec::new(),
         on_demand: false,
+        relay: None,
+        egress: spec.egress.clone(),
+        dhcp: false,
     })
 }
 

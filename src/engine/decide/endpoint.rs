@@ -6,26 +6,26 @@ use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 
-use super::address;
 use super::attachment::FoundInterface;
+use super::{address, dhcp, stacked};
 use crate::engine::state::State;
 use crate::logic::alloc::{interfaces, ports};
 use crate::logic::refusal::Refusal;
+use crate::logic::target;
 use crate::model::Invalid;
-use crate::model::address::Family;
+use crate::model::address::{Family, Mac};
 use crate::model::endpoint::{Container, Endpoint, Netns};
 use crate::model::handover::Handover;
 use crate::model::host::observed::HostFacts;
+use crate::model::host::parent::Parent;
 use crate::model::host::step::HostPort;
 use crate::model::ids::ContainerId;
 use crate::model::names::{Alias, IfName};
-use crate::model::network::{Driver, Network};
+use crate::model::network::{BRIDGE_PORTS, Network};
 use crate::model::publication::skipped::{Skipped, Unpublishable};
-use crate::model::publication::{PortSpec, Publication};
+use crate::model::publication::{Opened, PortSpec, Publication};
 use crate::model::request::EndpointSpec;
-
-/// How many ports a bridge can have: `BR_MAX_PORTS` - 1 (net/bridge/br_private.h; port 0 is not used).
-pub(crate) const BRIDGE_PORTS: usize = 1023;
+use crate::model::reservation::Reservation;
 
 /// What turned out to be taken when it was applied, and a random number.
 #[derive(Debug, Default)]
@@ -34,6 +34,8 @@ pub(crate) struct Choice {
     pub(crate) host_ifnames: BTreeSet<IfName>,
     pub(crate) ports: BTreeSet<(crate::model::publication::Protocol, u16)>,
     pub(crate) random: u32,
+    /// The interface of the host that the new one is to be on top of.
+    pub(crate) parent: Option<Parent>,
     /// The namespace of the host, for an interface that is handed over.
     pub(crate) host: Option<Netns>,
 }
@@ -75,10 +77,9 @@ pub(crate) fn connect(
     requested: &EndpointSpec,
     (choice, facts): (&Choice, &HostFacts),
 ) -> Result<Endpoint, Refusal> {
-    match &network.driver {
-        Driver::Bridge(_) => {}
-        Driver::Adopted(_) => return Err(Refusal::Adopted(network.name.clone())),
-    }
+    super::takes_endpoints(network)?;
+    stacked::check(state, network, requested, choice.parent.as_ref())?;
+    dhcp::check(network, requested)?;
     let Identity { container, attached_as, alias } = identity;
     let others = state.endpoints_of(&container.id);
     if requested.owner().is_none() && others.iter().any(|endpoint| endpoint.network == network.name) {
@@ -93,18 +94,11 @@ pub(crate) fn connect(
         }
     };
     let first = addresses.first().map(IpNetwork::ip);
-    let mac = match &reserved {
-        Some(reserved) => reserved.mac,
-        None => address::mac(state, network, requested.mac, first, choice.random)?,
-    };
-    let taken = |name: &IfName| state.host_ifnames.contains_key(name) || choice.host_ifnames.contains(name);
-    let host_ifname = interfaces::host_end(container.name.as_str(), network.name.as_str(), taken)
-        .ok_or_else(|| Invalid::new("container name", container.name.as_str(), "no interface name is free for it"))?;
+    let mac = mac(state, network, (&container, reserved.as_deref(), first), (requested, choice))?;
+    let host_ifname = host_ifname(state, network, &container, choice)?;
     let handover = handover(requested, &host_ifname, choice);
-    let ifname = match &handover {
-        Some(handover) => handover.staged.clone(),
-        None => container_ifname(&container, &others, requested, choice)?,
-    };
+    let named = stacked::ifname(network).or_else(|| handover.as_ref().map(|handover| handover.staged.clone()));
+    let ifname = named.map_or_else(|| container_ifname(&container, &others, requested, choice), Ok)?;
     let mut endpoint = Endpoint {
         network: network.name.clone(),
         sequence: state.sequence + 1,
@@ -115,6 +109,7 @@ pub(crate) fn connect(
         addresses,
         aliases: requested.aliases.iter().cloned().chain(alias).collect(),
         publications: Vec::new(),
+        opened: Vec::new(),
         skipped: Vec::new(),
         exposed: requested.exposed.clone(),
         labels: requested.labels.clone(),
@@ -126,14 +121,46 @@ pub(crate) fn connect(
         trusted: requested.trusted,
         upstreams: requested.upstreams.clone(),
         told_inside: false,
+        beside_host: !network.is_behind_host(),
         handover,
+        egress: requested.egress.clone(),
+        dhcp: dhcp::begin(state, network, &container.name, (requested, choice.parent.as_ref())),
         container,
     };
+    if network.is_routed() && !network.internal {
+        endpoint.opened = requested.ports.iter().map(Opened::from).collect();
+        return Ok(endpoint);
+    }
     (endpoint.publications, endpoint.skipped) = match reserved {
         Some(reserved) => (reserved.publications.clone(), Vec::new()),
         None => publications(state, network, &endpoint, requested, (choice, facts))?,
     };
     Ok(endpoint)
+}
+
+/// The MAC address: that of the parent, or of the reservation, or the one of a container of this name, or a free one.
+fn mac(
+    state: &State,
+    network: &Network,
+    (container, reserved, first): (&Container, Option<&Reservation>, Option<IpAddr>),
+    (requested, choice): (&EndpointSpec, &Choice),
+) -> Result<Mac, Refusal> {
+    match (reserved, stacked::mac_of_parent(network, choice.parent.as_ref())) {
+        (_, Some(mac)) => Ok(mac),
+        (Some(reserved), None) => Ok(reserved.mac),
+        (None, None) => {
+            let random = choice.random;
+            let asked = requested.mac.or_else(|| dhcp::mac(state, network, &container.name));
+            address::mac(state, network, asked, first, random)
+        }
+    }
+}
+
+fn host_ifname(state: &State, network: &Network, container: &Container, choice: &Choice) -> Result<IfName, Refusal> {
+    let taken = |name: &IfName| state.host_ifnames.contains_key(name) || choice.host_ifnames.contains(name);
+    let name = container.name.as_str();
+    let found = interfaces::host_end(name, network.name.as_str(), taken);
+    found.ok_or_else(|| Invalid::new("container name", name, "no interface name is free for it").into())
 }
 
 /// How the interface gets into the container, if another engine takes it there.
@@ -178,6 +205,7 @@ pub(crate) fn adopt(
         mac: found.mac,
         aliases: requested.aliases.iter().cloned().chain(alias).collect(),
         publications: Vec::new(),
+        opened: Vec::new(),
         skipped: Vec::new(),
         exposed: requested.exposed.clone(),
         labels: requested.labels.clone(),
@@ -189,9 +217,13 @@ pub(crate) fn adopt(
         trusted: requested.trusted,
         upstreams: requested.upstreams.clone(),
         told_inside: false,
+        beside_host: false,
         handover: None,
+        egress: requested.egress.clone(),
+        dhcp: None,
         container,
     };
+    super::egress::check(state, network, &endpoint)?;
     let choice = (&Choice::default(), &HostFacts::default());
     (endpoint.publications, endpoint.skipped) = publications(state, network, &endpoint, requested, choice)?;
     Ok(endpoint)
@@ -221,7 +253,7 @@ pub(crate) fn addressed(
 /// Checks that another container can join the network.
 pub(crate) fn has_room(state: &State, network: &Network) -> Result<(), Refusal> {
     let used = state.used.get(&network.name).copied().unwrap_or(0);
-    if used >= BRIDGE_PORTS {
+    if network.bridge().is_some() && used >= BRIDGE_PORTS {
         return Err(Refusal::BridgeFull { network: network.name.clone(), used, limit: BRIDGE_PORTS });
     }
     Ok(())
@@ -268,6 +300,7 @@ fn publications(
                 return Err(Refusal::CannotPublish { ports, network, why });
             }
             None => {
+                super::can_obey(state, network, port)?;
                 let of_runtime = endpoint.owner.as_ref().map(|_| &endpoint.container.id);
                 publish(state, of_runtime, port, &mut chosen, (choice, facts))?;
             }
@@ -331,13 +364,16 @@ pub(super) fn unpublishable(
     if network.internal && endpoint.owner.is_some() {
         return Some(Unpublishable::Internal);
     }
+    if !network.is_behind_host() {
+        return Some(Unpublishable::Beside);
+    }
     let mut endpoints = state.endpoints_of(&endpoint.container.id);
     endpoints.push(Arc::new(endpoint.clone()));
     if endpoint.addresses.is_empty() {
         // The addresses come later, and with them the gateways that decide.
         return None;
     }
-    let leads = |family| endpoints.iter().any(|endpoint| endpoint.gateway(family).is_some());
+    let leads = |family| target::is_reached(&endpoints, family);
     // netd holds no ports for a runtime, so it cannot proxy what comes in the other family.
     let proxied = endpoint.owner.is_none() && port.can_be_proxied();
     unreachable(network, port.host_ip.filter(|_| !proxied), leads)

@@ -9,7 +9,7 @@ use crate::engine::state::State;
 use crate::logic::refusal::Refusal;
 use crate::model::endpoint::Endpoint;
 use crate::model::host::observed::{HostFacts, ObservedInterface};
-use crate::model::publication::PortSpec;
+use crate::model::publication::{Opened, PortSpec};
 use crate::model::route::Route;
 
 /// The endpoint that the engine knows by this id.
@@ -42,11 +42,16 @@ pub(crate) fn lead(
         handover.leads = true;
     }
     let network = super::find_network(state, endpoint.network.as_str())?;
+    if network.is_routed() && !network.internal {
+        leading.opened = ports.iter().map(Opened::from).collect();
+        return Ok(Changed { endpoint: Arc::new(leading), publications: Vec::new() });
+    }
     for port in ports {
         if let Some(why) = unpublishable(state, &network, &leading, port) {
             let (ports, network, why) = (port.to_string(), network.name.clone(), why.to_string());
             return Err(Refusal::CannotPublish { ports, network, why });
         }
+        super::can_obey(state, &network, port)?;
         publish(state, None, port, &mut leading.publications, choice)?;
     }
     let publications = leading.publications.clone();

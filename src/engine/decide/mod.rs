@@ -3,14 +3,18 @@
 
 pub(super) mod address;
 pub(super) mod attachment;
+pub(super) mod dhcp;
+pub(super) mod egress;
 pub(super) mod endpoint;
 pub(super) mod handover;
 pub(super) mod names;
 pub(super) mod network;
 pub(super) mod policy;
 pub(super) mod port;
+pub(super) mod renumber;
 pub(super) mod reservation;
 pub(super) mod service;
+mod stacked;
 pub(super) mod transaction;
 
 use std::sync::Arc;
@@ -20,7 +24,8 @@ use crate::logic::refusal::{Refusal, ServiceRefusal, TakenBy};
 use crate::model::desired::Lookup;
 use crate::model::endpoint::EndpointKey;
 use crate::model::names::{NetworkName, ReservationId};
-use crate::model::network::Network;
+use crate::model::network::{Driver, Network};
+use crate::model::publication::{PortSpec, PublishMode};
 use crate::model::reservation::{Holder, Reservation};
 use crate::model::service::Service;
 
@@ -42,6 +47,14 @@ pub(crate) fn find_endpoints(
     }
 }
 
+/// Checks that endpoints are made on the network when somebody asks.
+fn takes_endpoints(network: &Network) -> Result<(), Refusal> {
+    match &network.driver {
+        Driver::Bridge(_) | Driver::Stacked(_) | Driver::Unmanaged(_) | Driver::Nothing => Ok(()),
+        Driver::Adopted(_) => Err(Refusal::Adopted(network.name.clone())),
+    }
+}
+
 /// Returns the network with this name or id.
 pub(crate) fn find_network(state: &State, text: &str) -> Result<Arc<Network>, Refusal> {
     match state.desired.find_network(text) {
@@ -55,6 +68,15 @@ pub(crate) fn find_network(state: &State, text: &str) -> Result<Arc<Network>, Re
 pub(crate) fn find_reservation(state: &State, text: &str) -> Result<Arc<Reservation>, Refusal> {
     let found = text.parse().ok().and_then(|id| state.desired.reservation(&id));
     found.cloned().ok_or_else(|| Refusal::NoSuchReservation(text.to_owned()))
+}
+
+/// Refuses a port that cannot be published as it is meant with this network.
+fn can_obey(state: &State, network: &Network, port: &PortSpec) -> Result<(), Refusal> {
+    let is_strict = state.desired.publish_mode([&network.name], port.mode) == PublishMode::Strict;
+    if is_strict && state.hands_nothing_over {
+        return Err(Refusal::CannotBeStrict(format!("port {port}")));
+    }
+    Ok(())
 }
 
 /// Returns the reservation, which must be on the network.

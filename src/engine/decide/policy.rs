@@ -59,7 +59,7 @@ fn checked(state: &State, rule: &Rule) -> Result<Rule, Refusal> {
     let rule = Rule { from: known(&rule.from)?, to: known(&rule.to)?, ..rule.clone() };
     rule.check()?;
     if let (Action::DefaultDeny, Subject::Network(name)) = (rule.action, &rule.to)
-        && state.desired.network(name).is_some_and(|network| network.bridge().is_none())
+        && state.desired.network(name).is_some_and(|network| network.guest_bridge().is_none())
     {
         let why = "its containers are on no bridge, where netd could see what they send to each other";
         return Err(Invalid::new("network of a policy", name.as_str(), why).into());

@@ -10,7 +10,7 @@ use crate::model::address::Family;
 use crate::model::desired::{Attached, Lookup};
 use crate::model::endpoint::Endpoint;
 use crate::model::host::observed::HostFacts;
-use crate::model::publication::{PortSpec, Publication};
+use crate::model::publication::{Opened, PortSpec, Publication};
 use crate::model::request::PortChange;
 
 /// An endpoint with its changed ports.
@@ -44,10 +44,16 @@ pub(crate) fn add(state: &State, change: &PortChange, choice: (&Choice, &HostFac
     };
     let (endpoint, port) = (of_user(chosen)?, &change.port);
     let network = super::find_network(state, endpoint.network.as_str())?;
+    if network.is_routed() && !network.internal {
+        let mut endpoint = endpoint.as_ref().clone();
+        endpoint.opened.push(Opened::from(port));
+        return Ok(Changed { endpoint: Arc::new(endpoint), publications: Vec::new() });
+    }
     if let Some(why) = unpublishable(state, &network, endpoint, port) {
         let (ports, network, why) = (port.to_string(), network.name.clone(), why.to_string());
         return Err(Refusal::CannotPublish { ports, network, why });
     }
+    super::can_obey(state, &network, port)?;
     let mut added = Vec::new();
     publish(state, None, port, &mut added, choice)?;
     let mut endpoint = endpoint.as_ref().clone();
@@ -65,6 +71,12 @@ pub(crate) fn remove(state: &State, change: &PortChange) -> Result<Changed, Refu
         }
         None => (attached.endpoints.iter().collect(), "any network".to_owned()),
     };
+    let opened = Opened::from(&change.port);
+    if let Some(endpoint) = candidates.iter().find(|endpoint| endpoint.opened.contains(&opened)) {
+        let mut endpoint = of_user(endpoint)?.as_ref().clone();
+        endpoint.opened.retain(|other| *other != opened);
+        return Ok(Changed { endpoint: Arc::new(endpoint), publications: Vec::new() });
+    }
     let meant = |endpoint: &&Arc<Endpoint>| {
         let meant = meant(&change.port, &endpoint.publications);
         (!meant.is_empty()).then(|| (Arc::clone(endpoint), meant))
@@ -136,7 +148,7 @@ fn meant(port: &PortSpec, publications: &[Publication]) -> Vec<Publication> {
 }
 
 fn is_exactly(port: &PortSpec, publication: &Publication) -> bool {
-    let Publication { host_ip, host, container, protocol } = publication;
+    let Publication { host_ip, host, container, protocol, .. } = publication;
     (port.host_ip, port.host, port.container, port.protocol) == (*host_ip, Some(*host), *container, *protocol)
 }
 

@@ -1,14 +1,14 @@
 //! Computes reservations from requests.
 
-use super::address;
 use super::endpoint::{Choice, has_room, publish, unreachable};
+use super::{address, stacked};
 use crate::engine::state::State;
 use crate::logic::refusal::Refusal;
 use crate::model::Invalid;
 use crate::model::endpoint::{Endpoint, EndpointKey};
 use crate::model::host::observed::HostFacts;
 use crate::model::names::{ContainerName, ReservationId};
-use crate::model::network::{Driver, Network};
+use crate::model::network::Network;
 use crate::model::request::ReservationSpec;
 use crate::model::reservation::Reservation;
 
@@ -21,11 +21,9 @@ pub(crate) fn reserve(
     created: u64,
     (choice, facts): (&Choice, &HostFacts),
 ) -> Result<Reservation, Refusal> {
-    match &network.driver {
-        Driver::Bridge(_) => {}
-        Driver::Adopted(_) => return Err(Refusal::Adopted(network.name.clone())),
-    }
+    super::takes_endpoints(network)?;
     let id = requested.id.clone();
+    super::dhcp::reserves(network, &id)?;
     if state.desired.reservation(&id).is_some() {
         return Err(Refusal::ReservationExists(id));
     }
@@ -33,9 +31,16 @@ pub(crate) fn reserve(
     let name: Option<ContainerName> = id.as_str().parse().ok();
     let addresses = address::choose(state, network, requested.into(), name.as_ref())?;
     let first = addresses.first().map(ipnetwork::IpNetwork::ip);
-    let mac = address::mac(state, network, requested.mac, first, choice.random)?;
+    let of_parent = stacked::mac_of_parent(network, choice.parent.as_ref());
+    let mac = of_parent.map_or_else(|| address::mac(state, network, requested.mac, first, choice.random), Ok)?;
     let (network_name, publications) = (network.name.clone(), Vec::new());
     let mut reservation = Reservation { id, network: network_name, addresses, mac, publications, created };
+    if let Some(port) = requested.ports.first().filter(|_| network.is_routed()) {
+        let why =
+            "its ports are opened at the container's own address and take none of the host: give them to netd connect";
+        let (ports, network) = (port.to_string(), network.name.clone());
+        return Err(Refusal::CannotPublish { ports, network, why: why.into() });
+    }
     for port in &requested.ports {
         let host_ip = port.host_ip.filter(|_| !port.can_be_proxied());
         // The container may have a way out on another network, but nobody knows the container as yet.
@@ -43,6 +48,7 @@ pub(crate) fn reserve(
             let (ports, network, why) = (port.to_string(), network.name.clone(), why.to_string());
             return Err(Refusal::CannotPublish { ports, network, why });
         }
+        super::can_obey(state, network, port)?;
         publish(state, None, port, &mut reservation.publications, (choice, facts))?;
     }
     Ok(reservation)
@@ -66,6 +72,9 @@ pub(crate) fn keep(
     let attached =
         || Invalid::new("reservation", id.as_str(), "a runtime attached the container: disconnect it as it is");
     let endpoint = endpoint.ok_or_else(attached)?;
+    if let Some(network) = state.desired.network(&endpoint.network) {
+        super::dhcp::reserves(network, id)?;
+    }
     let Endpoint { network, addresses, mac, publications, .. } = endpoint.as_ref().clone();
     Ok(Reservation { id: id.clone(), network, addresses, mac, publications, created })
 }
@@ -188,10 +197,24 @@ mod tests {
     }
 
     #[test]
+    fn where_a_dhcp_server_gives_the_addresses_nothing_is_reserved_and_nothing_kept() {
+        let lan = Network { dhcp: true, ..samples::network("lan", &["192.0.2.0/24"]) };
+        let held =
+            Endpoint { dhcp: Some(Default::default()), ..samples::endpoint(&lan, "web", 1, &["192.0.2.7"], &[]) };
+        let (networks, endpoints) = (vec![lan.clone()], vec![held.clone()]);
+        let mut state = State::from_stored(Stored { networks, endpoints, ..Stored::default() });
+        let why = "invalid reservation \"r1\": on network lan the DHCP server reserves addresses: give the container's MAC address a \
+                   fixed one there";
+        assert_eq!(reserved(&mut state, &lan, &spec("r1")).unwrap_err(), why);
+        let kept = keep(&state, &[held.key()], &"r1".parse().unwrap(), 7).map_err(|refusal| refusal.to_string());
+        assert_eq!(kept.unwrap_err(), why);
+    }
+
+    #[test]
     fn ports_need_a_way_out_on_the_network() {
         let (mut state, _) = state(|_| {});
         let inner = Network { internal: true, ..samples::network("inner", &["10.1.0.0/24"]) };
-        state.apply(&[Record::PutNetwork(inner.clone())]);
+        state.apply(&[Record::PutNetwork(Box::new(inner.clone()))]);
         let mut requested = spec("r2");
         requested.ports = vec!["5000:80".parse().unwrap()];
         let error = reserved(&mut state, &inner, &requested).unwrap_err();

@@ -17,7 +17,7 @@ use crate::model::host::observed::HostFacts;
 use crate::model::ids::ServiceId;
 use crate::model::names::{Alias, ServiceName};
 use crate::model::network::{Driver, Network};
-use crate::model::publication::{PortRange, PortSpec, Publication};
+use crate::model::publication::{PortRange, PortSpec, Publication, PublishMode};
 use crate::model::request::{AddressSpec, MemberAction, ServiceSpec, ServiceUpdate};
 use crate::model::service::{Condition, Mode, Origin, Said, Service, ServiceNetwork};
 
@@ -172,6 +172,9 @@ fn virtual_addresses(state: &mut State, service: &ServiceName, network: &Network
             Ok(chosen.iter().map(IpNetwork::ip).collect())
         }
         Driver::Adopted(_) => Err(impossible("another CNI plugin assigns its addresses: use --mode dns")),
+        Driver::Stacked(_) | Driver::Unmanaged(_) | Driver::Nothing => {
+            Err(impossible("its containers are beside the host, which takes no connections for them: use --mode dns"))
+        }
     }
 }
 
@@ -183,17 +186,23 @@ fn publications(
     choice: (&Choice, &HostFacts),
 ) -> Result<Vec<Publication>, Refusal> {
     let ports = single_ports(&spec.ports)?;
-    let internal = |on: &ServiceNetwork| state.desired.network(&on.network).is_none_or(|network| network.internal);
+    let is_internal = |network: &Arc<Network>| network.internal || !network.is_behind_host();
+    let internal = |on: &ServiceNetwork| state.desired.network(&on.network).is_none_or(is_internal);
     if let (Some(first), true) = (ports.first(), service.networks.iter().all(internal)) {
         let (ports, network) = (first.to_string(), service.networks[0].network.clone());
         let why = "it is internal: add a network that can be reached from outside".to_owned();
         return Err(Refusal::CannotPublish { ports, network, why });
     }
+    let networks = || service.networks.iter().map(|on| &on.network);
+    let is_strict = |port: &&PortSpec| state.desired.publish_mode(networks(), port.mode) == PublishMode::Strict;
+    if let Some(strict) = ports.iter().find(is_strict).filter(|_| state.hands_nothing_over) {
+        return Err(Refusal::CannotBeStrict(format!("port {strict}")));
+    }
     let mut chosen: Vec<Publication> = Vec::new();
     let mut served = BTreeSet::new();
     for port in ports {
         let same = |old: &&Publication| {
-            port.host.is_none() && old.protocol == port.protocol && old.container == port.container
+            port.host.is_none() && (old.protocol, old.container, old.mode) == (port.protocol, port.container, port.mode)
         };
         let kept = before.into_iter().flat_map(|before| &before.publications).find(same);
         match kept.filter(|kept| !chosen.contains(kept)) {

@@ -48,10 +48,11 @@ impl Transaction {
     }
 }
 
-/// The desired state after a change, as far as plans depend on it: only policies do.
-fn changed(state: &State, change: impl FnOnce(&mut Desired)) -> Desired {
+/// The desired state after a change, as far as plans depend on it: policies and egress do. `holds`: what changes has a
+/// stance about egress.
+fn changed(state: &State, holds: bool, change: impl FnOnce(&mut Desired)) -> Desired {
     let mut after = state.desired.clone();
-    if after.policies().len() > 0 {
+    if holds || after.has_stances() || after.policies().len() > 0 {
         change(&mut after);
     }
     after
@@ -63,10 +64,13 @@ pub(crate) type RenderResolvConf<'a> = &'a dyn Fn(&[Arc<Endpoint>]) -> Option<St
 /// Creates the network; `ula` is the host's prefix if this network is the first that needs it.
 pub(crate) fn create_network(state: &State, network: &Network, ula: Option<Subnet>) -> Transaction {
     let mut records: Vec<Record> = ula.into_iter().map(State::ula_record).collect();
-    records.push(Record::PutNetwork(network.clone()));
+    records.push(Record::PutNetwork(Box::new(network.clone())));
     Transaction {
         records,
-        steps: plan::network::create(&changed(state, |after| drop(after.insert_network(network.clone()))), network),
+        steps: plan::network::create(
+            &changed(state, false, |after| drop(after.insert_network(network.clone()))),
+            network,
+        ),
         // No address of the network has been assigned yet.
         rollback: vec![Record::DeleteNetwork(network.name.clone())],
     }
@@ -112,11 +116,11 @@ pub(crate) fn remove_network(state: &State, network: &Network) -> Transaction {
 
 /// Gives a network without endpoints and reservations another name, and its bridge as well.
 pub(crate) fn rename_network(state: &State, before: &Network, after: &Network) -> Transaction {
-    let mut records = vec![Record::DeleteNetwork(before.name.clone()), Record::PutNetwork(after.clone())];
-    let rollback = vec![Record::DeleteNetwork(after.name.clone()), Record::PutNetwork(before.clone())];
+    let mut records = vec![Record::DeleteNetwork(before.name.clone()), Record::PutNetwork(Box::new(after.clone()))];
+    let rollback = vec![Record::DeleteNetwork(after.name.clone()), Record::PutNetwork(Box::new(before.clone()))];
     let released = state.ipam.all_released(before).into_iter();
     records.extend(released.map(|address| Record::DeleteReleased(before.name.clone(), address)));
-    let renamed = changed(state, |desired| {
+    let renamed = changed(state, false, |desired| {
         desired.remove_network(&before.name);
         desired.insert_network(after.clone());
     });
@@ -178,6 +182,18 @@ pub(crate) fn address(
     })
 }
 
+/// Gives an endpoint another address of its DHCP server, or takes it away.
+pub(crate) fn change_lease(
+    state: &State,
+    network: &Network,
+    (before, after): (&Arc<Endpoint>, &Arc<Endpoint>),
+    render: RenderResolvConf<'_>,
+) -> Transaction {
+    put(state, (after, None), render, |states, change, resolv_conf| {
+        plan::lease::change(states, network, (before, after), change, resolv_conf)
+    })
+}
+
 /// Publishes further ports of an endpoint that exists.
 pub(crate) fn publish(state: &State, endpoint: &Arc<Endpoint>) -> Transaction {
     put(state, (endpoint, None), &|_| None, |states, change, _| plan::port::publish(states, change))
@@ -201,7 +217,9 @@ fn put(
     let place = after.partition_point(|other| other.sequence < endpoint.sequence);
     after.insert(place, endpoint.clone());
     let (records, rollback) = state.put_records(endpoint, consumed);
-    let changed = changed(state, |desired| drop(desired.insert_endpoint(endpoint.as_ref().clone())));
+    let network = state.desired.network(&endpoint.network);
+    let holds = !endpoint.egress.is_unsaid() || network.is_some_and(|network| !network.egress.is_unsaid());
+    let changed = changed(state, holds, |desired| drop(desired.insert_endpoint(endpoint.as_ref().clone())));
     let states = States { before: &state.desired, after: &changed };
     let steps = plan(states, Change { before: &before, after: &after }, resolv_confs(&before, &after, render));
     Transaction { records, steps, rollback }
@@ -238,7 +256,7 @@ pub(crate) fn detach(
     let containers = ids.into_iter().map(detached).collect();
     let held = |kept: &&Reservation| Some(target::reserved_ports(state.desired.network(&kept.network)?, kept));
     let reserved = kept.iter().filter_map(held).flatten().collect();
-    let changed = changed(state, |desired| keys.iter().for_each(|key| drop(desired.remove_endpoint(key))));
+    let changed = changed(state, false, |desired| keys.iter().for_each(|key| drop(desired.remove_endpoint(key))));
     let states = States { before: &state.desired, after: &changed };
     let steps = plan::endpoint::detach(states, containers, &endpoints, &reserved);
     Transaction { records: state.release_records(&endpoints, kept), steps, rollback: Vec::new() }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
-use crate::engine::decide::endpoint::BRIDGE_PORTS;
 use crate::engine::state::problems::Subject;
 use crate::engine::state::ways::MOST_VOTES;
 use crate::engine::worker::Worker;
@@ -19,7 +18,7 @@ use crate::model::address::Family;
 use crate::model::endpoint::{Endpoint, EndpointKey};
 use crate::model::host::probe::{Asker, OnBridge, Probe, StandIn};
 use crate::model::names::{IfName, NetworkName};
-use crate::model::network::{DnsListen, Network};
+use crate::model::network::{BRIDGE_PORTS, DnsListen, Network};
 use crate::store::Store;
 
 /// How long the first answers may take. They come from this machine, within some tenths of a millisecond.
@@ -121,12 +120,13 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let rests = |ip: IpAddr| self.state.ipam.released(&network.name, ip).is_some();
         let mut families: BTreeMap<Family, bool> = BTreeMap::new();
         let (mut addresses, mut gateways) = (Vec::new(), Vec::new());
-        for subnet in network.subnets.iter().filter(|subnet| there.own.contains(&subnet.gateway)) {
+        for subnet in &network.subnets {
+            let Some(gateway) = subnet.gateway.filter(|gateway| there.own.contains(gateway)) else { continue };
             let found = spare(subnet.subnet, is_taken, rests);
             *families.entry(subnet.subnet.family()).or_default() |= found.is_some();
             if let Some(address) = found {
                 addresses.push(subnet.subnet.interface(address));
-                gateways.push(subnet.gateway);
+                gateways.push(gateway);
             }
         }
         // A container asks over IPv4 if it can.
@@ -150,6 +150,6 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
 /// The gateway that the endpoint's container would ask.
 fn first_gateway(network: &Network, endpoint: &Endpoint) -> Option<IpAddr> {
-    let gateways = endpoint.addresses.iter().filter_map(|address| network.gateway_for(address.ip()));
+    let gateways = endpoint.addresses.iter().filter_map(|address| network.name_server_for(address.ip()));
     gateways.min_by_key(IpAddr::is_ipv6)
 }

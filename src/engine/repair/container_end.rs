@@ -29,7 +29,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// Inspects an interface that netd made, and learns its MAC address. Fails with `NoNetns` if the container's namespace no longer exists.
     fn inspect(&mut self, network: &Network, endpoint: &Endpoint) -> Result<Condition, KernelError> {
         let observed = self.kernel.interface(&endpoint.container.netns, &endpoint.ifname)?;
-        let Some(observed) = observed.filter(|_| self.kernel.has_link(&endpoint.host_ifname)) else {
+        let is_whole = !network.has_host_ends() || self.kernel.has_link(&endpoint.host_ifname);
+        let Some(observed) = observed.filter(|_| is_whole) else {
             return Ok(Condition::Broken);
         };
         self.learn_mac(endpoint, observed.mac);
@@ -98,6 +99,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 self.prepare_adopted(name);
                 return self.is_alive(&endpoint.container.netns);
             }
+            Interface::Nothing => return self.is_alive(&endpoint.container.netns),
         };
         match self.inspect(network, endpoint) {
             Ok(Condition::Right) => true,

@@ -1,12 +1,13 @@
 //! Carries out the agenda: repairs what is due between two commands, and ends the connections of drained members.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::base::monotonic;
+use crate::engine::command::Command;
 use crate::engine::state::agenda::Due;
 use crate::engine::state::problems::Subject;
 use crate::engine::worker::Worker;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, KernelEvent};
 use crate::model::ids::ContainerId;
 use crate::model::names::IfName;
 use crate::store::Store;
@@ -24,9 +25,33 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.agenda.took(start);
     }
 
+    /// Takes a notification of the kernel, but for those of what has gone. What waits and says the same is dropped.
+    pub(crate) fn hear(&mut self, event: KernelEvent, waiting: &mut VecDeque<Command>) {
+        match event {
+            KernelEvent::Changed => self.agenda.look_at_host(),
+            KernelEvent::ContainersChanged(ends) => self.agenda.look_into(ends),
+            KernelEvent::ContainerTablesChanged(namespaces) => self.tables_changed(&namespaces),
+            KernelEvent::LinksChanged => {
+                waiting.retain(|other| !matches!(other, Command::Kernel(KernelEvent::LinksChanged)));
+                self.serve_beside();
+            }
+            KernelEvent::UplinksChanged => self.follow_forwarding(),
+            KernelEvent::FirewallChanged => {
+                waiting.retain(|other| !matches!(other, Command::Kernel(KernelEvent::FirewallChanged)));
+                self.firewall_changed();
+            }
+            KernelEvent::Tick => self.tick(),
+            KernelEvent::MonitorStopped { monitor, why } => self.monitor_stopped(monitor, &why),
+            KernelEvent::MonitorRuns(monitor) => self.monitor_runs(monitor),
+            // They remove endpoints.
+            KernelEvent::LinkGone(_) | KernelEvent::NetnsGone(_) => {}
+        }
+    }
+
     /// After each command: asks from networks that have waited long enough; a repair that failed is tried again, and
     /// `netd status` says what is wrong.
     pub(crate) fn after_command(&mut self) {
+        self.undo_ended();
         if self.ways.are_due() && !self.stopping.is_set() {
             self.probe_next();
         }

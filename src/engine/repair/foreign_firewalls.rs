@@ -47,9 +47,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         if self.state.desired.counts().0 == 0 && nothing_there && !self.initial_sync {
             return false;
         }
-        let (notes, problems) = (self.foreign.notes.clone(), self.problems.clone());
+        let (notes, problems, last) = (self.foreign.notes.clone(), self.problems.clone(), self.foreign.last.clone());
         self.settle_foreign(Cause::Others);
-        notes != self.foreign.notes || problems != self.problems
+        let is_same = Arc::ptr_eq(&last, &self.foreign.last);
+        !is_same || notes != self.foreign.notes || problems != self.problems
     }
 
     /// Periodic check: `iptables-legacy` notifies nobody of its changes, the host's outgoing interfaces change, and what
@@ -101,7 +102,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     pub(crate) fn plan_foreign(&mut self, bridges: &[Bridge]) -> Option<Plan> {
         if self.foreign.observed.is_none() {
             match self.kernel.foreign() {
-                Ok(observed) => self.foreign.observed = Some(observed),
+                Ok(observed) => {
+                    if *self.foreign.last != observed {
+                        self.foreign.last = Arc::new(observed.clone());
+                    }
+                    self.foreign.observed = Some(observed);
+                }
                 Err(error) => {
                     self.problem(
                         Subject::ForeignTables,

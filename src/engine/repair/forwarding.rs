@@ -156,7 +156,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     pub(crate) fn transit_elements(&self) -> BTreeSet<Element> {
         let networks = || self.state.desired.networks();
         target::transit(self.restricted(), &self.routing, |name| {
-            self.state.host_ifnames.contains_key(name) || networks().any(|network| network.bridge() == Some(name))
+            self.state.host_ifnames.contains_key(name) || networks().any(|network| network.guest_bridge() == Some(name))
         })
     }
 

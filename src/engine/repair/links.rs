@@ -39,7 +39,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             renamed.extend(same.next().map(|(name, _)| (name.clone(), target.name.clone())));
         }
         let is_lost = |endpoint: &&Arc<Endpoint>| {
-            let made = self.state.desired.network(&endpoint.network).is_some_and(|network| network.makes_interfaces());
+            let on = self.state.desired.network(&endpoint.network);
+            let made = on.is_some_and(|network| network.makes_interfaces() && network.has_host_ends());
             made && !observed.links.contains_key(&endpoint.host_ifname)
         };
         let lost: Vec<Arc<Endpoint>> = self.state.desired.endpoints().filter(is_lost).cloned().collect();
@@ -75,7 +76,16 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         for endpoint in endpoints {
             let Some(network) = self.state.desired.network(&endpoint.network).cloned() else { continue };
             let all = self.state.endpoints_of(&endpoint.container.id);
+            let mut looks_inside = look_inside;
             let drift = match target::interface(&network, &endpoint, &all) {
+                // It is seen in the container only.
+                Interface::Own(link) if link.kind.pair().is_none() => {
+                    if look_inside {
+                        self.follow_inner(&link);
+                    }
+                    looks_inside = true;
+                    Vec::new()
+                }
                 Interface::Own(link) => {
                     let seen = observed.links.get(&endpoint.host_ifname);
                     let drift = drift::host_link(&link, &network, &endpoint, seen);
@@ -93,9 +103,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                     let gone = (!self.kernel.has_link(name)).then(|| Drift::Gone(Link::HostEnd(name.clone())));
                     gone.into_iter().collect()
                 }
+                Interface::Nothing => Vec::new(),
             };
             // The kernel removes the interfaces of a deleted namespace with a delay: they may still exist.
-            let stands = |worker: &mut Self| !look_inside || worker.stands(&network, &endpoint);
+            let stands = |worker: &mut Self| !looks_inside || worker.stands(&network, &endpoint);
             if drift.is_empty() && !self.is_kept_for_nothing(&endpoint.container.id) && stands(self) {
                 self.repair_limits(&network, &endpoint);
                 continue;
@@ -150,6 +161,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 self.look_inside = true;
                 return true;
             }
+            Interface::Nothing => return true,
         };
         let _ = self.kernel.apply(&Step::Detach(vec![(*link).clone()]));
         let what = format!("interface {} of {} on {}", endpoint.host_ifname, link.container, link.network);

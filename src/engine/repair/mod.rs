@@ -11,3 +11,4 @@ pub(super) mod monitors;
 mod overlaps;
 pub(super) mod reconcile;
 pub(super) mod recover;
+mod stacked;

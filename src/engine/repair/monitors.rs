@@ -3,12 +3,16 @@
 
 use crate::engine::state::problems::Subject;
 use crate::engine::worker::Worker;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, RESENDING};
 use crate::store::Store;
 
 impl<K: Kernel, S: Store> Worker<K, S> {
     pub(crate) fn monitor_stopped(&mut self, monitor: &'static str, why: &str) {
-        let problem = format!("{monitor} monitor stopped: {why}; netd notices changes by other programs late");
+        let without = match monitor {
+            RESENDING => "new connections do not reach strict ports",
+            _ => "netd notices changes by other programs late",
+        };
+        let problem = format!("{monitor} monitor stopped: {why}; {without}");
         self.report(Subject::Monitor(monitor), Some(problem));
     }
 

@@ -11,10 +11,11 @@ use crate::engine::worker::Worker;
 use crate::kernel::{Kernel, KernelError, find_port_owners};
 use crate::logic::drift::{self, Drift};
 use crate::logic::plan::stale_flows;
+use crate::logic::refusal;
 use crate::logic::target;
 use crate::model::desired::Attached;
 use crate::model::host::element::{Element, Table};
-use crate::model::host::observed::{Observed, ObservedKind, ObservedLink, Structure};
+use crate::model::host::observed::{Firewall, Observed, ObservedKind, ObservedLink, Structure};
 use crate::model::host::step::{Flows, HostPorts, Step};
 use crate::model::names::IfName;
 use crate::model::network::Network;
@@ -33,8 +34,15 @@ const NO_SERVICES: &str = "this kernel cannot lead connections to the members of
 impl<K: Kernel, S: Store> Worker<K, S> {
     /// Repairs all drift. What cannot be repaired is a problem, in `netd status` and an event.
     pub(crate) fn reconcile(&mut self) {
+        let left = self.finish_renumbering();
+        self.finish_leases();
         let Some(mut observed) = self.observe() else { return };
         self.problems.begin_repair();
+        if let Some((link, error)) = left {
+            let said =
+                format!("it has addresses of the former subnets of its network, and cannot be made anew: {error}");
+            self.problem(Subject::Interface(link), said);
+        }
         self.look_at_store();
         let look_inside = std::mem::take(&mut self.look_inside);
         if self.rename_back(&observed) {
@@ -45,6 +53,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.claim_forwarding(&mut observed);
         self.remove_all_strays(&observed);
         self.repair_bridges(&observed);
+        self.repair_shims(&observed);
+        if look_inside {
+            self.look_for_inner_strays();
+        }
         self.repair_links(&observed, look_inside);
         self.open_and_close();
         self.serve_all_inside();
@@ -120,6 +132,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let is_stray = |(name, link): &(&IfName, &ObservedLink)| match link.kind {
             _ if !link.ours => false,
             ObservedKind::Bridge => !bridges.contains(*name),
+            ObservedKind::Macvlan => !self.is_shim(name),
             ObservedKind::Ifb => !self.state.limited.contains_key(*name),
             ObservedKind::Veth => !self.state.host_ifnames.contains_key(*name),
             // netd makes none: another program put it into the group.
@@ -135,6 +148,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         if observed.firewall.no_services && self.state.desired.services().any(|service| service.is_balanced()) {
             self.problem(Subject::Services, NO_SERVICES.to_owned());
         }
+        self.state.hands_nothing_over = observed.firewall.hands_nothing_over;
+        if let Some(why) = self.why_none_is_strict(observed) {
+            self.problem(Subject::Strict, format!("nobody reaches published ports with publish=strict: {why}"));
+        }
         if *self.refused != observed.firewall.refused {
             self.refused = Arc::new(observed.firewall.refused.clone());
         }
@@ -145,10 +162,20 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let missing: Vec<_> = elements.difference(&observed.firewall.elements).cloned().collect();
         // Clients that sent while the ports were not published.
         self.stale_flows.extend(stale_flows(&missing));
+        if self.adopting {
+            self.take_up_ways();
+        }
+        let is_unsure = std::mem::take(&mut self.ways_out_unsure) || observed.firewall.opened_unsure;
+        let mut lost = false;
         for (step, subject, what) in self.table_repairs(observed, &elements, missing) {
+            lost |= matches!(step, Step::Table(Table::Inet, _));
             if !self.repair(&step, subject, &what) {
+                self.ways_out_unsure |= is_unsure || lost;
                 return;
             }
+        }
+        if is_unsure || lost {
+            self.look_at_ways(lost);
         }
         if self.stale_flows.is_empty() {
             return;
@@ -158,6 +185,16 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             Ok(()) => self.stale_flows.clear(),
             Err(error) => self.problem(Subject::Elements, error.to_string()),
         }
+    }
+
+    /// Why first packets to strict ports do not arrive, if there are such ports.
+    fn why_none_is_strict(&self, observed: &Observed) -> Option<String> {
+        let is_strict = |element: &Element| matches!(element, Element::Strict(..) | Element::StrictAt(..));
+        let Firewall { elements, hands_nothing_over, resends_nothing, .. } = &observed.firewall;
+        if *hands_nothing_over {
+            return elements.iter().any(is_strict).then(|| refusal::HANDS_NOTHING_OVER.to_owned());
+        }
+        resends_nothing.clone()
     }
 
     /// The steps that repair the tables, and what each repairs.

@@ -22,7 +22,9 @@ pub struct DeniedFlow {
     pub service: String,
     /// How many.
     pub packets: u64,
-    /// The id of the policy that denies them; `None`: it is gone.
+    /// The receiver's address, if it is nobody's of netd.
+    pub address: Option<IpAddr>,
+    /// The id of the policy that denies them; `None`: it is gone, or the sender's egress is denied.
     pub policy: Option<u64>,
 }
 
@@ -96,7 +98,8 @@ fn described(desired: &Desired, key: &DeniedKey, packets: u64) -> DeniedFlow {
         },
     };
     let policy = decided(desired, key).map(|decision| decision.by);
-    DeniedFlow { from: name(key.from), to: name(key.to), service, packets, policy }
+    let address = Some(key.to).filter(|to| desired.at_address(*to).is_none());
+    DeniedFlow { from: name(key.from), to: name(key.to), service, packets, address, policy }
 }
 
 fn decided(desired: &Desired, key: &DeniedKey) -> Option<Decision> {

@@ -25,6 +25,7 @@ use crate::logic::alloc::interfaces;
 use crate::logic::alloc::ipam::Ipam;
 use crate::logic::alloc::ports::PortTable;
 use crate::logic::alloc::sticky::Sticky;
+use crate::logic::renumber::Moves;
 use crate::logic::target;
 use crate::logic::target::Blocked;
 use crate::model::address::{Mac, Subnet};
@@ -47,6 +48,7 @@ const KEPT: &str = "kept:";
 const BLOCKED_SETTING: &str = "dns-blocked";
 
 /// The key of the last id that a policy got.
+const RENUMBERING_SETTING: &str = "renumbering";
 const POLICY_SETTING: &str = "last-policy";
 
 /// Desired state with the indices for decisions.
@@ -71,12 +73,20 @@ pub(crate) struct State {
     pub(crate) sequence: u64,
     /// The last id that a policy got; none gets it again.
     pub(crate) last_policy: u64,
+    /// The network that has other subnets, while its interfaces have addresses of the former ones.
+    pub(crate) renumbering: Option<(NetworkName, Moves)>,
+    /// The identity of this daemon among others, which is in no backup.
+    pub(crate) instance: String,
     /// The host's ULA /48, once drawn.
     pub(crate) ula: Option<Subnet>,
     /// Forwarding that netd turned on.
     pub(crate) turned_on: TurnedOn,
     /// Networks whose containers are served within their namespaces, because a firewall drops questions to their gateway.
     pub(crate) gateway_blocked: Arc<Blocked>,
+    /// The kernel cannot hand packets to netd: no port can be strict.
+    pub(crate) hands_nothing_over: bool,
+    /// The host's addresses on the interfaces that networks are on, as they were when they were looked at last.
+    pub(crate) host_addresses: BTreeSet<IpAddr>,
     /// What faces keep, by key.
     pub(crate) kept: Arc<BTreeMap<String, String>>,
 }
@@ -146,6 +156,12 @@ impl State {
         Record::PutSetting(POLICY_SETTING.into(), last.to_string())
     }
 
+    /// The record of a network that moves to other subnets.
+    pub(crate) fn renumbering_record(moving: Option<(&NetworkName, &Moves)>) -> Record {
+        let text = moving.map(|(network, moves)| format!("{network} {moves}")).unwrap_or_default();
+        Record::PutSetting(RENUMBERING_SETTING.into(), text)
+    }
+
     /// The record of the networks that are served within their containers.
     pub(crate) fn blocked_record(gateway_blocked: &Blocked) -> Record {
         let names: Vec<&str> = gateway_blocked.iter().map(NetworkName::as_str).collect();
@@ -161,7 +177,7 @@ impl State {
     pub(crate) fn apply(&mut self, records: &[Record]) {
         for record in records {
             match record {
-                Record::PutNetwork(network) => self.put_network(network.clone()),
+                Record::PutNetwork(network) => self.put_network(network.as_ref().clone()),
                 Record::DeleteNetwork(name) => self.drop_network(name),
                 Record::PutEndpoint(endpoint) => self.put_endpoint(endpoint.as_ref().clone()),
                 Record::DeleteEndpoint(key) => self.drop_endpoint(key),
@@ -186,6 +202,10 @@ impl State {
     fn set(&mut self, key: &str, value: &str) {
         match key {
             ULA_SETTING => self.ula = value.parse().ok(),
+            RENUMBERING_SETTING => {
+                self.renumbering =
+                    value.split_once(' ').and_then(|(name, moves)| Some((name.parse().ok()?, moves.parse().ok()?)));
+            }
             POLICY_SETTING => self.last_policy = value.parse().unwrap_or_default(),
             BLOCKED_SETTING => {
                 self.gateway_blocked = Arc::new(value.split(' ').filter_map(|name| name.parse().ok()).collect());

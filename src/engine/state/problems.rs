@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use crate::model::endpoint::EndpointKey;
 use crate::model::host::element::Table;
 use crate::model::host::foreign_firewall::Note;
 use crate::model::ids::ContainerId;
@@ -30,12 +31,16 @@ pub(crate) enum Subject {
     EngineApi,
     /// The host's resolver is not configured with netd's name service.
     HostResolver,
+    /// Discovery is not relayed for this network as it should be.
+    Relay(NetworkName),
     /// The name service has no socket at this gateway.
     Gateway(IpAddr),
     /// The name service has no socket within this container.
     WithinContainer(ContainerId),
     /// It is not known whether the containers of this network reach the name service at their gateway.
     GatewayProbe(NetworkName),
+    /// The DHCP server of its network does not give this endpoint an address any more.
+    Lease(EndpointKey),
     /// Forwarding is off.
     Forwarding,
     /// An interface that netd left behind, or one that must be made or changed: a bridge, or the host end of a pair.
@@ -50,6 +55,8 @@ pub(crate) enum Subject {
     Elements,
     /// The kernel has no tables of the family bridge.
     Guard,
+    /// Nobody reaches strict ports.
+    Strict,
     /// The kernel cannot lead connections to members of services.
     Services,
     /// Containers that have ended cannot be released.
@@ -68,6 +75,8 @@ pub(crate) enum Subject {
     ServicePorts(ServiceName),
     /// The host leads to addresses of this network elsewhere, over this interface.
     Overlap(NetworkName, Option<IfName>),
+    /// The host does not have the address from which this network's containers are to be seen.
+    Source(NetworkName, IpAddr),
     /// The resolv.conf of this named namespace.
     ResolvConf(String),
     /// Other programs' firewall tables cannot be read.
@@ -96,9 +105,11 @@ impl Subject {
             | Self::DockerPlugin
             | Self::EngineApi
             | Self::HostResolver
+            | Self::Relay(_)
             | Self::Gateway(_)
             | Self::WithinContainer(_)
-            | Self::GatewayProbe(_) => false,
+            | Self::GatewayProbe(_)
+            | Self::Lease(_) => false,
             Self::Observation
             | Self::Forwarding
             | Self::Interface(_)
@@ -108,6 +119,7 @@ impl Subject {
             | Self::Elements
             | Self::Guard
             | Self::Services
+            | Self::Strict
             | Self::Release
             | Self::StalePorts
             | Self::Ports(_)
@@ -116,6 +128,7 @@ impl Subject {
             | Self::ReservedPorts(_)
             | Self::ServicePorts(_)
             | Self::Overlap(..)
+            | Self::Source(..)
             | Self::ResolvConf(_)
             | Self::ForeignTables
             | Self::ForeignRemoval
@@ -125,7 +138,8 @@ impl Subject {
 
     /// Whether something that netd made differs from the target, and could not be repaired.
     pub(crate) fn is_about_what_netd_made(&self) -> bool {
-        let is_of_host = matches!(self, Self::Guard | Self::Services | Self::Overlap(..));
+        let is_of_host =
+            matches!(self, Self::Guard | Self::Services | Self::Strict | Self::Overlap(..) | Self::Source(..));
         self.is_found_by_repair() && !self.is_foreign_firewall() && !is_of_host
     }
 
@@ -154,11 +168,15 @@ impl Subject {
             | Self::DockerPlugin
             | Self::EngineApi
             | Self::HostResolver
+            | Self::Relay(_)
             | Self::Gateway(_)
             | Self::GatewayProbe(_)
+            | Self::Lease(_)
             | Self::Guard
             | Self::Services
+            | Self::Strict
             | Self::Overlap(..)
+            | Self::Source(..)
             | Self::Release => "",
         }
     }
@@ -168,6 +186,7 @@ impl Subject {
         match self {
             Self::Store
             | Self::Observation
+            | Self::Strict
             | Self::Gateway(_)
             | Self::WithinContainer(_)
             | Self::Forwarding
@@ -195,10 +214,13 @@ impl Subject {
             | Self::DockerPlugin
             | Self::EngineApi
             | Self::HostResolver
+            | Self::Relay(_)
             | Self::GatewayProbe(_)
+            | Self::Lease(_)
             | Self::Guard
             | Self::Services
             | Self::Overlap(..)
+            | Self::Source(..)
             | Self::ForeignChain(..) => false,
         }
     }

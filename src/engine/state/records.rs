@@ -32,7 +32,7 @@ impl State {
     /// option. A container whose only name is its id never returns.
     pub(crate) fn sticky_records(&self, endpoint: &Endpoint) -> Vec<Record> {
         let (network, name) = (&endpoint.network, &endpoint.container.name);
-        let keeps = self.desired.network(network).is_some_and(|network| network.sticky && network.assigns_addresses());
+        let keeps = self.desired.network(network).is_some_and(|network| network.sticky && network.makes_interfaces());
         if !keeps || name.as_str() == endpoint.container.id.as_str() {
             return Vec::new();
         }

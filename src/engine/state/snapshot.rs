@@ -10,19 +10,23 @@ use ipnetwork::IpNetwork;
 use super::denied::DeniedPackets;
 pub use crate::logic::dns::Explained;
 use crate::logic::dns::Zone;
+use crate::logic::firewall::foreign;
 use crate::logic::policy;
-pub use crate::logic::policy::Judgement;
+pub use crate::logic::policy::{Arrival, Behind, Judgement};
 use crate::logic::target;
 use crate::logic::target::Blocked;
+use crate::model::address::Family;
 use crate::model::desired::{Attached, Desired};
 use crate::model::endpoint::Endpoint;
 use crate::model::host::element::Element;
-use crate::model::host::foreign_firewall::Note;
+use crate::model::host::foreign_firewall::{Foreign, Note};
+use crate::model::host::reach::{HostPortAsked, Reach};
 use crate::model::host::step::HostPort;
 use crate::model::ids::ContainerId;
 use crate::model::inside;
 use crate::model::names::IfName;
 use crate::model::policy::{Ports, Subject};
+use crate::model::publication::{BOUND_MAX, Publication};
 use crate::model::question::{Answer, Client, RecordType};
 use crate::model::request::AttachmentKey;
 use crate::model::route::Route;
@@ -61,6 +65,8 @@ pub struct Snapshot {
     pub gateway_blocked: Arc<Blocked>,
     /// What other programs' firewalls drop or would drop of netd's traffic, and what was done about it.
     pub firewall: Arc<Vec<Note>>,
+    /// Other programs' firewalls, as netd saw them last while it had networks.
+    pub tables: Arc<Foreign>,
     /// The elements that keep the host's interfaces apart.
     pub transit: Arc<BTreeSet<Element>>,
     /// What faces keep, by key.
@@ -78,6 +84,7 @@ impl Snapshot {
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         self.unproxied == other.unproxied
             && self.denied == other.denied
+            && Arc::ptr_eq(&self.tables, &other.tables)
             && self.kept == other.kept
             && (&self.problems, &self.taken_ports, &self.refused, &self.gateway_blocked, &self.firewall, &self.transit)
                 == (
@@ -105,6 +112,11 @@ impl Snapshot {
         policy::judge(&self.desired, from, to, ports)
     }
 
+    /// Whether policies let what arrived at a port of the proxy through.
+    pub fn admits(&self, arrival: Arrival, behind: Behind) -> bool {
+        policy::admits(&self.desired, arrival, behind)
+    }
+
     fn zone(&self) -> Zone<'_> {
         Zone { desired: &self.desired, domain: &self.domain, search: &self.search }
     }
@@ -123,7 +135,7 @@ impl Snapshot {
         }
         container.endpoints.iter().find_map(|endpoint| {
             let network = self.desired.network(&endpoint.network)?;
-            let gateways = endpoint.addresses.iter().filter_map(|address| network.gateway_for(address.ip()));
+            let gateways = endpoint.addresses.iter().filter_map(|address| network.name_server_for(address.ip()));
             gateways.min_by_key(IpAddr::is_ipv6)
         })
     }
@@ -136,7 +148,7 @@ impl Snapshot {
             return vec![inside::AT.into()];
         }
         let network = self.desired.network(&endpoint.network);
-        let gateway = |address: &IpNetwork| network?.gateway_for(address.ip());
+        let gateway = |address: &IpNetwork| network?.name_server_for(address.ip());
         endpoint.addresses.iter().filter_map(gateway).collect()
     }
 
@@ -153,6 +165,25 @@ impl Snapshot {
         }
         text.push_str("options ndots:0\n");
         text
+    }
+
+    /// Who of the hosts outside reaches a strict port of the container in each family, as the host's own rules have it.
+    pub fn reach(&self, container: &Attached, publication: &Publication) -> Vec<(Family, Reach)> {
+        let leads = |family| container.endpoints.iter().any(|endpoint| endpoint.gateway(family).is_some());
+        let families = [Family::V4, Family::V6].into_iter().filter(|family| publication.covers(*family));
+        // What netd passes on itself passes the same hook.
+        let reached = families.filter(|family| leads(*family) || publication.is_proxied() && leads(family.other()));
+        let ports: Vec<u16> = match publication.host {
+            few if few.count() <= BOUND_MAX => few.ports().collect(),
+            many => vec![many.first(), many.last()],
+        };
+        let of = |family| {
+            let (protocol, at) = (publication.protocol, publication.only_on());
+            let asked = |port: &u16| HostPortAsked { family, protocol, port: *port, at };
+            let each = ports.iter().map(|port| (format!("port {port}:"), foreign::reach(&self.tables, &asked(port))));
+            foreign::together(&each.collect::<Vec<_>>())
+        };
+        reached.map(|family| (family, of(family))).collect()
     }
 
     /// The endpoint of the attachment with this key.
@@ -206,7 +237,7 @@ mod tests {
         let mut desired = Desired::default();
         for (n, name) in [(0, "inner"), (1u8, "net1")] {
             let mut network = samples::network(name, &[&format!("fd0{n}::/64"), &format!("10.{n}.0.0/24")]);
-            (network.internal, network.subnets[1].gateway) = (n == 0, [10, n, 0, 254].into());
+            (network.internal, network.subnets[1].gateway) = (n == 0, Some([10, n, 0, 254].into()));
             let addresses = [format!("fd0{n}::2"), format!("10.{n}.0.2")];
             let addresses = addresses.each_ref().map(String::as_str);
             desired.insert_endpoint(samples::endpoint(&network, "web", n.into(), &addresses, &[]));

@@ -3,14 +3,18 @@
 //!
 //! Writers never wait: counters are atomics, and the list of logged containers is replaced as a whole.
 
+pub mod egress;
 pub mod log;
 pub mod meter;
+pub mod relay;
 pub mod repairs;
 
 use std::net::SocketAddr;
 
+pub use egress::Egress;
 pub use log::{Entry, Logged, QueryLog};
 pub use meter::{Meter, NetworkCounts};
+pub use relay::Relays;
 pub use repairs::Repairs;
 
 /// The only owner of telemetry; created with the engine.
@@ -22,6 +26,10 @@ pub struct Telemetry {
     pub log: QueryLog,
     /// What the engine has repaired.
     pub repairs: Repairs,
+    /// What was relayed between networks and other interfaces.
+    pub relays: Relays,
+    /// What is open for containers whose egress is denied, and what containers have asked.
+    pub egress: Egress,
 }
 
 /// The origin of a reply.

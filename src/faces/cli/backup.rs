@@ -24,11 +24,10 @@ pub(super) fn back_up(session: &mut Session<'_>, args: &BackupArgs) -> Result<()
     let mut text = Vec::new();
     json(&mut text, &backup)?;
     replace(file, &text).map_err(|error| Failure::of(&attempt, error))?;
-    let services = match backup.services.len() {
-        0 => String::new(),
-        count => format!(" and {count} services"),
-    };
-    Ok(writeln!(session.out, "{} networks{services} backed up to {}", backup.networks.len(), file.display())?)
+    let counted = [(backup.services.len(), "services"), (backup.policies.len(), "policies")];
+    let more = counted.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!(", {count} {what}"));
+    let more: String = more.collect();
+    Ok(writeln!(session.out, "{} networks{more} backed up to {}", backup.networks.len(), file.display())?)
 }
 
 /// Writes the file beside and renames it: whatever happens, the old backup is there, or the new one. Only its owner may
@@ -62,12 +61,16 @@ pub(super) fn restore(session: &mut Session<'_>, args: &RestoreArgs) -> Result<(
     if args.format.json {
         return json(session.out, &restored);
     }
-    let Restored { networks, unchanged, services, unchanged_services } = restored;
+    let Restored { networks, unchanged, services, unchanged_services, policies } = restored;
     for (names, what) in [(networks, "created"), (unchanged, "unchanged")] {
         names.iter().try_for_each(|name| writeln!(session.out, "{name} {what}"))?;
     }
     for (names, what) in [(services, "created"), (unchanged_services, "unchanged")] {
         names.iter().try_for_each(|name| writeln!(session.out, "service {name} {what}"))?;
+    }
+    for policy in policies {
+        let rule = policy.rule().map_err(|invalid| Failure::of(&attempt, invalid))?;
+        writeln!(session.out, "policy added: {rule}")?;
     }
     Ok(())
 }

@@ -24,6 +24,8 @@ pub(super) fn request(container: String, args: EndpointArgs) -> Connect {
         trusted: args.trusted,
         labels: args.label.into_iter().collect(),
         dns: args.dns,
+        egress: args.egress,
+        egress_allow: args.egress_allow,
         ..Connect::default()
     }
 }
@@ -89,7 +91,7 @@ pub(super) fn ps(session: &mut Session<'_>, filters: &[Filter], listed: &Listed)
 #[serde(untagged)]
 enum Thing {
     Container(Container),
-    Network(Network),
+    Network(Box<Network>),
 }
 
 pub(super) fn inspect(session: &mut Session<'_>, names: Vec<String>, output: &Inspected) -> Result<(), Failure> {
@@ -108,7 +110,7 @@ pub(super) fn inspect(session: &mut Session<'_>, names: Vec<String>, output: &In
     }
     listing::inspected(session, &found, output, |data, thing| match thing {
         Thing::Container(container) => listing::add(data, container),
-        Thing::Network(network) => listing::add(data, network),
+        Thing::Network(network) => listing::add(data, network.as_ref()),
     })?;
     if missing { Err(Failure::Told) } else { Ok(()) }
 }
@@ -118,7 +120,8 @@ fn thing(session: &Session<'_>, name: &str) -> Result<Option<Thing>, ClientError
     if let Some(container) = container {
         return Ok(Some(Thing::Container(container)));
     }
-    Ok(found(session.client.get(&format!("/v1/networks/{}", segment(name))))?.map(Thing::Network))
+    Ok(found(session.client.get(&format!("/v1/networks/{}", segment(name))))?
+        .map(|network| Thing::Network(Box::new(network))))
 }
 
 /// Not found is a result, not a failure.

@@ -122,15 +122,17 @@ fn subnets(network: &Network) -> Vec<&str> {
 /// Networks, addresses, ports.
 fn columns(container: &Container) -> [Vec<String>; 3] {
     let endpoints = || container.endpoints.iter();
+    let published = endpoints().flat_map(|endpoint| &endpoint.ports).map(ToString::to_string);
+    let opened = endpoints().flat_map(|endpoint| endpoint.opened_ports.clone());
     [
         endpoints().map(|endpoint| endpoint.network.clone()).collect(),
         endpoints().flat_map(|endpoint| endpoint.addresses.clone()).collect(),
-        endpoints().flat_map(|endpoint| &endpoint.ports).map(ToString::to_string).collect(),
+        published.chain(opened).collect(),
     ]
 }
 
 fn network_row(id: String, network: Network) -> Row {
-    let has = |v6: bool| network.subnets.iter().any(|subnet| subnet.gateway.is_ipv6() == v6).to_string();
+    let has = |v6: bool| network.subnets.iter().any(|subnet| subnet.subnet.contains(':') == v6).to_string();
     let fields = vec![
         ("Bridge", "BRIDGE", network.bridge.clone()),
         ("CreatedAt", "CREATED AT", as_go(&network.created)),

@@ -7,6 +7,7 @@ mod args;
 mod backup;
 mod container;
 mod dns;
+mod egress;
 mod engine;
 mod filter;
 mod format;
@@ -147,16 +148,17 @@ fn exit(outcome: Result<u8, Failure>, err: &mut dyn Write) -> u8 {
 
 fn carry_out(verb: ClientVerb, session: &mut Session<'_>, host: Host<'_>) -> Result<u8, Failure> {
     match verb {
-        ClientVerb::Run(args) => return run::run(session, host.sandbox, args),
+        ClientVerb::Run(args) => return run::run(session, host.sandbox, *args),
         ClientVerb::Status { wait, format } => state::status(session, wait, format),
         ClientVerb::Network(verb) => network::run(session, verb),
-        ClientVerb::Connect(args) => container::connect(session, args),
+        ClientVerb::Connect(args) => container::connect(session, *args),
         ClientVerb::Disconnect { network, container, keep, dry_run } => {
             container::disconnect(session, (network, container), keep, dry_run)
         }
         ClientVerb::Reservation(verb) => reservation::run(session, verb),
         ClientVerb::Service(verb) => service::run(session, verb),
         ClientVerb::Policy(verb) => policy::run(session, verb),
+        ClientVerb::Egress(verb) => egress::run(session, verb),
         ClientVerb::Stack(verb) => stack::run(session, verb, host.variables),
         ClientVerb::Ps { filter, listed } => container::ps(session, &filter, &listed),
         ClientVerb::Port(args) => port::run(session, args),

@@ -1,10 +1,10 @@
 //! `netd network`.
 
 use super::Session;
-use super::args::{CreateArgs, DryRun, NetworkVerb};
+use super::args::{CreateArgs, DryRun, Format, NetworkVerb};
 use super::output::{Failure, json, sentence};
 use super::{filter, listing, plan};
-use crate::api::v1::{CreateNetwork, Network, PlanRequest, Pruned, SubnetRequest};
+use crate::api::v1::{CreateNetwork, Network, PlanRequest, Pruned, Renumber, SubnetRequest};
 use crate::faces::shared::client::segment;
 use crate::model::request::NetworkSpec;
 
@@ -33,6 +33,7 @@ pub(super) fn run(session: &mut Session<'_>, verb: NetworkVerb) -> Result<(), Fa
             listing::inspected(session, &found, &output, listing::add)?;
             if missing { Err(Failure::Told) } else { Ok(()) }
         }
+        NetworkVerb::Renumber { name, subnet, format } => renumber(session, &name, subnet, format),
         NetworkVerb::Rm { names, dry_run } => remove(session, names, dry_run),
         NetworkVerb::Prune { dry_run, format } if dry_run.dry_run => {
             plan::show(session, "network prune", &PlanRequest::PruneNetworks(true), format)
@@ -83,9 +84,24 @@ fn request(args: CreateArgs) -> CreateNetwork {
         host_access: args.host_access,
         sticky: args.sticky.then_some(true),
         on_demand: false,
+        egress: args.egress,
+        egress_allow: args.egress_allow,
         labels: args.label.into_iter().collect(),
         options: args.option.into_iter().collect(),
     }
+}
+
+fn renumber(session: &mut Session<'_>, name: &str, subnets: Vec<String>, format: Format) -> Result<(), Failure> {
+    let path = format!("/v1/networks/{}/renumber", segment(name));
+    let network: Network = session
+        .client
+        .post(&path, &Renumber { subnets })
+        .map_err(|error| Failure::of(format!("renumber {name}"), error))?;
+    if format.json {
+        return json(session.out, &network);
+    }
+    let subnets: Vec<&str> = network.subnets.iter().map(|subnet| subnet.subnet.as_str()).collect();
+    Ok(writeln!(session.out, "{} is now {}", network.name, subnets.join(", "))?)
 }
 
 /// Removes as many as possible, and reports each failure.

@@ -127,7 +127,12 @@ fn remove(session: &mut Session<'_>, ids: &[u64], dry_run: DryRun) -> Result<(),
 
 fn test(session: &mut Session<'_>, from: &str, to: &str, format: Format) -> Result<(), Failure> {
     let attempt = format!("test whether {from} reaches {to}");
-    PolicyRule::parse(Action::Allow, from, to).map_err(|invalid| Failure::usage(&attempt, invalid))?;
+    let asked = PolicyRule::parse(Action::Allow, from, to).and_then(|asked| asked.rule());
+    let asked = asked.map_err(|invalid| Failure::usage(&attempt, invalid))?;
+    if let Some(ports) = asked.ports.filter(|ports| ports.range.first() != ports.range.last()) {
+        let invalid = Invalid::new("port", ports.to_string(), "ask about one port");
+        return Err(Failure::usage(&attempt, invalid));
+    }
     let path = format!("/v1/policies/test?from={}&to={}", segment(from), segment(to));
     let judged: Vec<Judgement> = session.client.get(&path).map_err(|error| Failure::of(&attempt, error))?;
     let all = !judged.is_empty() && judged.iter().all(|judgement| judgement.allowed);

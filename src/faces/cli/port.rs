@@ -15,7 +15,7 @@ use super::plan;
 use super::table::table;
 use super::ways::{Way, families, note, ways};
 use crate::api::v1::{
-    Container, Endpoint, ForeignChain, PlanRequest, Port, PortRequest, PublishPort, PublishedPorts, Status,
+    Container, Endpoint, ForeignChain, PlanRequest, Port, PortReach, PortRequest, PublishPort, PublishedPorts, Status,
 };
 use crate::faces::shared::client::segment;
 
@@ -87,7 +87,7 @@ impl Published {
         let network = &endpoint.network;
         let published = endpoint.ports.iter().map(|port| {
             let ways = ways(port, endpoint, ways_in);
-            let mut reachable_by = reachable_by(port.host_ip, families(&ways), dropping);
+            let mut reachable_by = reachable_by(port, families(&ways), dropping);
             if let Some(process) = &port.taken_by {
                 reachable_by.push_str(&format!("; another process of this host has {process}"));
             }
@@ -138,8 +138,9 @@ fn dropping<'a>(status: &'a Status, container: &Container) -> Vec<&'a ForeignCha
     status.firewall.iter().filter(concerns).collect()
 }
 
-/// Says who can reach a port that is published on this host address.
-fn reachable_by(host_ip: Option<IpAddr>, [v4, v6]: [bool; 2], dropping: &[&ForeignChain]) -> String {
+/// Says who can reach a published port.
+fn reachable_by(port: &Port, [v4, v6]: [bool; 2], dropping: &[&ForeignChain]) -> String {
+    let host_ip = port.host_ip;
     if !host_ip.map_or(v4 || v6, |ip| if ip.is_ipv6() { v6 } else { v4 }) {
         return "no host: the container is on no network that other hosts can reach".into();
     }
@@ -169,6 +170,9 @@ fn reachable_by(host_ip: Option<IpAddr>, [v4, v6]: [bool; 2], dropping: &[&Forei
         }
         return dropped.join("; ");
     }
+    if !port.reach.is_empty() && !host_ip.is_some_and(|ip| ip.is_loopback()) {
+        return by_the_hosts_rules(&port.reach);
+    }
     match host_ip {
         None if v4 && v6 => "every host that reaches this one".into(),
         None => format!("every host that reaches this one over {}", if v4 { "IPv4" } else { "IPv6" }),
@@ -177,5 +181,26 @@ fn reachable_by(host_ip: Option<IpAddr>, [v4, v6]: [bool; 2], dropping: &[&Forei
         }
         Some(ip) if ip.is_loopback() => "this host only".into(),
         Some(ip) => format!("hosts that reach {ip}"),
+    }
+}
+
+/// The same of a strict port.
+fn by_the_hosts_rules(reach: &[PortReach]) -> String {
+    let one = |PortReach { who, why, .. }: &PortReach| {
+        let why = why.join(", ");
+        match who.as_str() {
+            "anyone" => "every host that reaches this one".to_owned(),
+            "some" => format!("this host and some others: {why}"),
+            _ => format!("this host only: {why}"),
+        }
+    };
+    let all: Vec<String> = reach.iter().map(one).collect();
+    match all.as_slice() {
+        [only, others @ ..] if reach.len() > 1 && others.iter().all(|other| other == only) => only.clone(),
+        _ => {
+            let family = |reach: &PortReach| if reach.family == "ipv4" { "IPv4" } else { "IPv6" };
+            let over = reach.iter().zip(all).map(|(reach, text)| format!("over {} {text}", family(reach)));
+            over.collect::<Vec<_>>().join("; ")
+        }
     }
 }

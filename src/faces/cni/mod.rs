@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! network        netd's network to join; default: the configuration's name. The first ADD creates it from:
+//! driver         "bridge" (default), "macvlan", "ipvlan" or "none"; options: an object, as `netd network create -o`
 //! subnets        "10.77.0.0/24", or a list of such or of {"subnet", "gateway", "ipRange"}; default: netd's choice
 //! gateway        an address or a list of addresses
 //! internal, icc, ipMasq, ipv6    true or false, also as strings
@@ -17,14 +18,18 @@
 //! dnsListen      where the name service listens: "auto", "gateway" or "container"
 //! hostAccess     what the containers reach of the host: "none", "ports" or "all"; default: "none" with `internal`
 //! trusted        true or false: its containers may send from addresses that are not theirs, as routers do
+//! publish        open or strict: who decides which packets reach published ports, netd or the host's own rules
+//! egress         "open" or "deny": whether every container may send only what is allowed
+//! egressAllow    what all the same: "NAME", "*.NAME", an address or a prefix, each with ":PORT", or a list of such
 //! sticky         true or false: a container that is attached again with its name gets its address again
 //! dns            {"nameservers", "domain", "search", "options"}, merged into the result
 //! ipam           another plugin that gives the addresses; if absent or {}, netd does
 //! socket         the daemon's socket; default /run/netd/netd.sock
 //! runtimeConfig  portMappings, ips, mac, aliases, bandwidth, dns, ipRanges (CNI's CONVENTIONS.md)
-//!                io.kubernetes.cri.pod-annotations: the annotation netd.label, "LABEL=VALUE,…"
-//! args           labels
-//! args.cni       ips, mac, aliases, labels (CNI's CONVENTIONS.md)
+//!                io.kubernetes.cri.pod-annotations: the annotation netd.label, "LABEL=VALUE,…",
+//!                netd.egress and netd.egress-allow, "NAME:PORT,…"
+//! args           labels, egress, egressAllow
+//! args.cni       ips, mac, aliases, labels (CNI's CONVENTIONS.md), egress, egressAllow
 //! CNI_ARGS       IP and GATEWAY (lists, joined by commas), MAC, K8S_POD_NAME, K8S_POD_NAMESPACE, IgnoreUnknown
 //! ```
 //!

@@ -71,7 +71,7 @@ impl Driver {
     fn existing(&self, wanted: Subnet) -> Option<(Subnet, IpAddr)> {
         let snapshot = self.handle.snapshot();
         let mut subnets = snapshot.desired.networks().flat_map(|network| &network.subnets);
-        subnets.find(|known| known.subnet == wanted).map(|known| (known.subnet, known.gateway))
+        subnets.find(|known| known.subnet == wanted).and_then(|known| Some((known.subnet, known.gateway?)))
     }
 
     fn release_pool(&self, request: &OfPool) -> Reply {

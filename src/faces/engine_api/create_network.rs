@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::body;
 use super::failure::{Failure, json_reply};
-use super::network_json::{BRIDGE, HOST, NONE, OVERLAY, SCOPE, SWARM};
+use super::network_json::{BRIDGE, HOST, NONE, OVERLAY, SCOPE, SWARM, is_on_host};
 use super::version::ApiVersion;
 use super::{Asked, EngineApi};
 use crate::api::v1::{CreateNetwork, SubnetObject, SubnetRequest, boolean};
@@ -60,10 +60,15 @@ impl EngineApi {
             body["Labels"][SCOPE] = SWARM.into();
             body = self.with_range(body).await?;
         }
+        let on_host = create.driver.clone();
         if let Some(engine) = &self.engine
             && let Some(made) = engine.define_network(&create.name, body).await?
         {
             return Ok(json_reply(StatusCode::CREATED, &made));
+        }
+        if let (Some(driver), Some(_)) = (on_host, &self.engine) {
+            let why = "for containers of Docker, which take interfaces of bridges only: `netd network create` makes one for others";
+            return Err(Failure::unsupported(format!("the network driver {driver:?} {why}")));
         }
         let network = self.handle.create_network(NetworkSpec::try_from(create)?).await?;
         Ok(json_reply(StatusCode::CREATED, &json!({"Id": network.id.as_str(), "Warning": ""})))
@@ -106,6 +111,7 @@ fn checked(request: wire::NetworkCreateRequest, version: ApiVersion, is_swarm: b
     labels.extend(for_services.then(|| (SCOPE.to_owned(), SWARM.to_owned())));
     Ok(CreateNetwork {
         name,
+        driver: request.driver.filter(|driver| is_on_host(driver)),
         subnets,
         ipv6,
         internal: request.internal.unwrap_or(false),
@@ -128,9 +134,7 @@ fn check_kind(request: &wire::NetworkCreateRequest, is_swarm: bool) -> Result<()
         driver @ ("host" | "null") => {
             return Err(Failure::forbidden(format!("only one instance of {driver:?} network is allowed")));
         }
-        driver @ ("macvlan" | "ipvlan") => {
-            return Err(Failure::unsupported(format!("the network driver {driver:?}: it has bridges (-d bridge)")));
-        }
+        driver if is_on_host(driver) => {}
         driver => {
             let why = format!("could not find a driver named {driver:?}: plugin {driver:?} not found");
             return Err(Failure::new(StatusCode::NOT_FOUND, why));
@@ -181,6 +185,8 @@ fn options(given: HashMap<String, String>, ipv6: &mut bool) -> Result<BTreeMap<S
                 | "bridge.enable_ip_masquerade"
                 | "bridge.gateway_mode_ipv4"
                 | "bridge.gateway_mode_ipv6"
+                | "host_ipv4"
+                | "host_ipv6"
                 | "driver.mtu",
             ) => drop(options.insert(key, value)),
             Some(_) => return Err(Failure::unsupported(format!("the network option {key}={value}: leave it out"))),

@@ -97,6 +97,11 @@ pub(super) fn inspected(network: &Network, snapshot: &Snapshot, version: ApiVers
     finish(wire::NetworkInspect { containers: Some(containers), status, ..described(network) }, version)
 }
 
+/// Whether the networks of a driver are on an interface of the host.
+pub(super) fn is_on_host(driver: &str) -> bool {
+    matches!(driver, "macvlan" | "ipvlan")
+}
+
 fn described(network: &Network) -> wire::NetworkInspect {
     let config = network.subnets.iter().map(ipam_config).collect();
     let created =
@@ -128,7 +133,7 @@ fn ipam_config(subnet: &NetworkSubnet) -> wire::IpamConfig {
     wire::IpamConfig {
         subnet: Some(subnet.subnet.to_string()),
         ip_range: subnet.range.map(|range| range.to_string()),
-        gateway: Some(subnet.gateway.to_string()),
+        gateway: subnet.gateway.map(|gateway| gateway.to_string()),
         auxiliary_addresses: None,
     }
 }
@@ -150,9 +155,17 @@ fn options(network: &Network) -> HashMap<String, String> {
         if !bridge.name.as_str().starts_with("nd-") {
             set("bridge.name", bridge.name.to_string());
         }
-        if bridge.isolated {
-            set("bridge.gateway_mode_ipv4", "isolated".into());
+        let modes = [(bridge.isolated, "isolated"), (bridge.routed, "routed"), (bridge.unprotected, "nat-unprotected")];
+        if let Some((_, mode)) = modes.into_iter().find(|(is_so, _)| *is_so) {
+            set("bridge.gateway_mode_ipv4", mode.into());
         }
+        for source in &bridge.source {
+            set(if source.is_ipv4() { "host_ipv4" } else { "host_ipv6" }, source.to_string());
+        }
+    }
+    if let Some(stacked) = network.stacked() {
+        options.insert("parent".into(), stacked.parent.to_string());
+        options.insert(format!("{}_mode", stacked.mode.driver()), stacked.mode.mode().into());
     }
     options
 }

@@ -106,7 +106,11 @@ async fn what_is_wrong_with_a_network_is_said_as_docker_says_it() {
         (network("bridge"), 403, "operation is not permitted on predefined bridge network "),
         (with(json!({"Driver": "overlay"})), 403, "This node is not a swarm manager."),
         (with(json!({"Driver": "nope"})), 404, "could not find a driver named \"nope\""),
-        (with(json!({"Driver": "macvlan"})), 501, "netd does not support the network driver \"macvlan\""),
+        (
+            with(json!({"Driver": "macvlan"})),
+            400,
+            "invalid option \"parent\": the macvlan driver needs -o parent=INTERFACE",
+        ),
         (with(json!({"Scope": "swarm"})), 403, "cannot create a swarm scoped network when swarm is not active"),
         (with(json!({"ConfigOnly": true})), 501, "netd does not support config-only networks"),
         (with(json!({"EnableIPv4": false})), 400, "IPv4 or IPv6 must be enabled"),

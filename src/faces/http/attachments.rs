@@ -144,7 +144,9 @@ fn shown(snapshot: &Snapshot, endpoint: &Endpoint) -> Option<Attachment> {
     Some(Attachment {
         endpoint: endpoint.into(),
         bridge: network.bridge().map(ToString::to_string),
-        host_mac: network.own_bridge().map(|_| endpoint.mac.of_host_end().to_string()),
+        host_mac: Some(network)
+            .filter(|network| network.makes_interfaces() && network.has_host_ends())
+            .map(|_| endpoint.mac.of_host_end().to_string()),
         mtu: network.mtu,
         nameservers: snapshot.nameservers_on(endpoint),
         routes: snapshot.routes(endpoint).iter().map(v1::Route::from).collect(),

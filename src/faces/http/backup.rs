@@ -6,7 +6,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Shared;
-use crate::api::v1::{Backup, ErrorBody, Restored};
+use crate::api::v1::{Backup, ErrorBody, PolicyRule, Restored};
 use crate::base::clock;
 use crate::faces::shared::server::extract::Body;
 use crate::faces::shared::server::problem::Problem;
@@ -47,5 +47,6 @@ async fn restore(
         unchanged: names(restored.unchanged),
         services: of_services(restored.services),
         unchanged_services: of_services(restored.unchanged_services),
+        policies: restored.policies.iter().map(PolicyRule::from).collect(),
     }))
 }

@@ -79,14 +79,11 @@ fn published(change: &Change) -> Event {
     match change {
         Change::NetworkCreated(network) => {
             let subnets: Vec<String> = network.subnets.iter().map(|subnet| subnet.subnet.to_string()).collect();
-            let what = format!("created: {}", subnets.join(", "));
+            let subnets = if network.dhcp { "addresses of a DHCP server".into() } else { subnets.join(", ") };
+            let what = format!("created: {subnets}");
             of_network(EventType::NetworkCreate, network, &what)
         }
-        Change::NetworkChanged(network) => {
-            let servers: Vec<String> = network.dns.upstreams.iter().map(ToString::to_string).collect();
-            let servers = if servers.is_empty() { "those of the daemon".into() } else { servers.join(", ") };
-            of_network(EventType::NetworkChange, network, &format!("changed: name servers {servers}"))
-        }
+        Change::NetworkChanged(network) => network_changed(network),
         Change::NetworkRemoved(network) => of_network(EventType::NetworkRemove, network, "removed"),
         Change::ServiceCreated(service) => of_service(EventType::ServiceCreate, service, "created"),
         Change::ServiceUpdated(service) => {
@@ -132,6 +129,7 @@ fn published(change: &Change) -> Event {
             of_endpoint(EventType::PortRm, endpoint, message)
         }
         Change::Name { endpoint, message } => of_endpoint(EventType::Name, endpoint, message.clone()),
+        Change::Lease { endpoint, message } => of_endpoint(EventType::Lease, endpoint, message.clone()),
         Change::Repaired(what) => plain(EventType::Repair, what.clone()),
         Change::Problem(what) => plain(EventType::Problem, what.clone()),
         Change::HostChanged(what) => plain(EventType::Host, what.clone()),
@@ -141,6 +139,12 @@ fn published(change: &Change) -> Event {
 fn plain(kind: EventType, message: String) -> Event {
     let time = String::new();
     Event { time, kind, network: None, service: None, container: None, endpoint: None, message }
+}
+
+fn network_changed(network: &Network) -> Event {
+    let servers: Vec<String> = network.dns.upstreams.iter().map(ToString::to_string).collect();
+    let servers = if servers.is_empty() { "those of the daemon".into() } else { servers.join(", ") };
+    of_network(EventType::NetworkChange, network, &format!("changed: name servers {servers}"))
 }
 
 fn of_network(kind: EventType, network: &Network, what: &str) -> Event {

@@ -9,6 +9,7 @@ use crate::model::desired::{Attached, Lookup};
 use crate::model::endpoint::Endpoint;
 use crate::model::names::IfName;
 use crate::model::network::Network;
+use crate::model::publication::{Publication, PublishMode};
 use crate::model::reservation::Reservation;
 use crate::model::service::Service;
 
@@ -108,12 +109,39 @@ fn counted(snapshot: &Snapshot, endpoint: v1::Endpoint) -> v1::Endpoint {
 pub(super) fn sorted_containers(snapshot: &Snapshot) -> Vec<v1::Container> {
     let mut containers: Vec<&Arc<Attached>> = snapshot.desired.containers().collect();
     containers.sort_by_key(|attached| &attached.container.name);
-    containers.into_iter().map(|attached| shown_container(snapshot, attached)).collect()
+    containers.into_iter().map(|attached| listed_container(snapshot, attached)).collect()
 }
 
-/// The container as it is shown.
+/// The container as it is shown alone: with who reaches its strict ports.
 pub(super) fn shown_container(snapshot: &Snapshot, attached: &Attached) -> v1::Container {
+    let mut container = listed_container(snapshot, attached);
+    for (_, publication, port) in strict(snapshot, attached, &mut container) {
+        port.reach = snapshot.reach(attached, publication).into_iter().map(v1::PortReach::from).collect();
+    }
+    container
+}
+
+/// The strict ports of the container as it is shown.
+fn strict<'a>(
+    snapshot: &'a Snapshot,
+    attached: &'a Attached,
+    container: &'a mut v1::Container,
+) -> impl Iterator<Item = (&'a Arc<Endpoint>, &'a Publication, &'a mut v1::Port)> {
+    let shown = attached.endpoints.iter().zip(&mut container.endpoints).flat_map(|(endpoint, shown)| {
+        let own = attached.publications().filter(|(on, _)| Arc::ptr_eq(on, endpoint));
+        own.zip(&mut shown.ports).map(|((endpoint, publication), port)| (endpoint, publication, port))
+    });
+    shown.filter(|(endpoint, publication, _)| {
+        snapshot.desired.publish_mode([&endpoint.network], publication.mode) == PublishMode::Strict
+    })
+}
+
+/// The container as it is shown in a list.
+fn listed_container(snapshot: &Snapshot, attached: &Attached) -> v1::Container {
     let mut container = v1::Container::from(attached);
+    for (_, _, port) in strict(snapshot, attached, &mut container) {
+        port.publish = Some(PublishMode::Strict.to_string());
+    }
     container.endpoints = container.endpoints.into_iter().map(|endpoint| counted(snapshot, endpoint)).collect();
     if let Some((taken, process)) = snapshot.taken_ports.get(&attached.container.id) {
         for port in container.endpoints.iter_mut().flat_map(|endpoint| &mut endpoint.ports) {

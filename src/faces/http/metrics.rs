@@ -2,6 +2,7 @@
 //! and the counters of the name service.
 
 mod dns;
+mod relay;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use super::Shared;
 use crate::engine::Snapshot;
 use crate::engine::telemetry::Repairs;
 use crate::model::desired::Desired;
+use crate::model::network::BRIDGE_PORTS;
 use crate::model::service::MemberState;
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
@@ -31,6 +33,7 @@ async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
     let snapshot = shared.handle.snapshot();
     let mut text = render(&snapshot, &shared.handle.telemetry().repairs, shared.is_ready());
     dns::render(&mut text, &snapshot.desired, &shared.handle.telemetry().meter, shared.names.as_ref());
+    relay::render(&mut text, &shared.handle.telemetry().relays);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
@@ -53,6 +56,7 @@ fn render(snapshot: &Snapshot, repairs: &Repairs, ready: bool) -> String {
     let help = "Objects that differ from what netd made and could not be repaired at the last try.";
     gauge("netd_drift", help, repairs.drift());
     gauge("netd_revision", "Changes since the daemon started.", snapshot.revision);
+    free_ports(&mut text, &snapshot.desired);
     members(&mut text, &snapshot.desired);
     let help = "What netd repaired because another program had changed it.";
     let mut family = Family::new(&mut text, "netd_repairs_total", "counter", help);
@@ -77,6 +81,19 @@ fn render(snapshot: &Snapshot, repairs: &Repairs, ready: bool) -> String {
     let _ = writeln!(text, "# HELP {name} The daemon's version.\n# TYPE {name} gauge");
     let _ = writeln!(text, "{name}{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
     text
+}
+
+/// How many networks have samples of their own.
+const NETWORKS_MOST: usize = 1000;
+
+/// How many containers each bridge of netd has room for: each is a port of it, and so is each reservation.
+fn free_ports(text: &mut String, desired: &Desired) {
+    let help = "Containers for which the network's bridge has room; of the first 1,000 networks by name.";
+    let mut family = Family::new(text, "netd_network_free_ports", "gauge", help);
+    for network in desired.networks().filter(|network| network.own_bridge().is_some()).take(NETWORKS_MOST) {
+        let used = desired.endpoints_of(&network.name).count() + desired.reservations_of(&network.name).count();
+        family.add("", &[("network", network.name.as_str())], BRIDGE_PORTS.saturating_sub(used) as u64);
+    }
 }
 
 /// How many services have samples of their own: a host may have thousands, with four samples each.
@@ -104,6 +121,19 @@ mod tests {
     use super::*;
     use crate::logic::samples;
     use crate::model::service::Condition;
+
+    #[test]
+    fn the_room_of_each_bridge_is_told() {
+        let mut desired = Desired::default();
+        let mut network = samples::network("net1", &["10.0.0.0/16"]);
+        desired.insert_network(network.clone());
+        desired.insert_endpoint(samples::endpoint(&network, "w1", 1, &["10.0.0.2"], &[]));
+        (network.name, network.driver) = ("quiet".parse().unwrap(), crate::model::network::Driver::Nothing);
+        desired.insert_network(network);
+        let mut text = String::new();
+        free_ports(&mut text, &desired);
+        assert!(text.ends_with("\nnetd_network_free_ports{network=\"net1\"} 1022\n"), "{text}");
+    }
 
     #[test]
     fn members_are_counted_by_service_and_state_with_a_bound() {

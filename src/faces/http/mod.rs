@@ -6,6 +6,7 @@
 
 mod attachments;
 mod backup;
+mod egress;
 mod endpoints;
 mod events;
 mod explain;
@@ -66,6 +67,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .merge(reservations::routes())
         .merge(services::routes())
         .merge(policies::routes())
+        .merge(egress::routes())
         .merge(plan::routes())
         .merge(state::routes())
         .merge(backup::routes())

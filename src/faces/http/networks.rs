@@ -8,7 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{Shared, find};
-use crate::api::v1::{CreateNetwork, ErrorBody, NameServers, Network, Pruned, text};
+use crate::api::v1::{CreateNetwork, ErrorBody, NameServers, Network, Pruned, Renumber, text};
 use crate::faces::shared::server::extract::{Body, Segments};
 use crate::faces::shared::server::problem::Problem;
 use crate::model::request::NetworkSpec;
@@ -23,6 +23,7 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(network, remove_network))
         .routes(routes!(room))
         .routes(routes!(name_servers))
+        .routes(routes!(renumber))
         .routes(routes!(prune_networks))
         .route("/v1/networks/prune", of_that_name)
 }
@@ -44,6 +45,7 @@ async fn list_networks(State(shared): State<Shared>) -> Json<Vec<Network>> {
             ("connect" = (operation_id = "connect", parameters(("name" = "$response.body#/name")))),
             ("reserve" = (operation_id = "reserve", parameters(("name" = "$response.body#/name")))),
             ("room" = (operation_id = "room", parameters(("name" = "$response.body#/name")))),
+            ("renumber" = (operation_id = "renumber", parameters(("name" = "$response.body#/name")))),
             ("name_servers" = (operation_id = "name_servers", parameters(("name" = "$response.body#/name")))))),
         (status = 400, body = ErrorBody, description = "Invalid request"),
         (status = 409, body = ErrorBody, description = "Name or subnet is taken, or the pools are exhausted")))]
@@ -92,6 +94,24 @@ async fn name_servers(
     Body(request): Body<NameServers>,
 ) -> Result<Json<Network>, Problem> {
     let network = shared.handle.set_upstreams(&name, request.upstreams()?).await?;
+    Ok(Json(find::shown(&shared.handle.snapshot(), &network)))
+}
+
+/// Gives a network other subnets of the same lengths. Every address keeps its place in its subnet; the interfaces of the
+/// containers are made anew, so open connections end.
+#[utoipa::path(post, path = "/v1/networks/{name}/renumber", tag = "networks", request_body = Renumber,
+    params(("name" = inline(text::AnyNetwork), Path, description = "Name, id or unique beginning of the id")),
+    responses(
+        (status = 200, body = Network, description = "The network"),
+        (status = 400, body = ErrorBody, description = "Invalid request"),
+        (status = 404, body = ErrorBody, description = "No such network"),
+        (status = 409, body = ErrorBody, description = "Others keep its addresses, or a subnet overlaps")))]
+async fn renumber(
+    State(shared): State<Shared>,
+    Segments(name): Segments<String>,
+    Body(request): Body<Renumber>,
+) -> Result<Json<Network>, Problem> {
+    let network = shared.handle.renumber_network(&name, request.subnets()?).await?;
     Ok(Json(find::shown(&shared.handle.snapshot(), &network)))
 }
 

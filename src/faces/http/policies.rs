@@ -100,7 +100,7 @@ struct Question {
     /// Who would begin the flow.
     #[param(value_type = text::PolicySubject, inline)]
     from: String,
-    /// To whom, with `:PORT` for a port.
+    /// To whom, with `:PORT` for a port; of a range the first one counts.
     #[param(value_type = text::PolicyTarget, inline)]
     to: String,
 }

@@ -103,7 +103,9 @@ fn command(plain: &[&str], servers: Option<Vec<String>>) -> Result<Command, Fail
         ["version"] => Ok(Command::Version),
         ["info"] | [] => Ok(Command::Info),
         ["firewalld-reload" | "firewall-reload"] => Ok(Command::Reload),
-        ["dhcp-proxy", ..] => Err(Failure::new("dhcp-proxy: netd gives no addresses by DHCP")),
+        ["dhcp-proxy", ..] => {
+            Err(Failure::new("dhcp-proxy: the daemon of netd asks DHCP servers itself: it needs no proxy"))
+        }
         [other, ..] => Err(Failure(format!(
             "unknown command {other:?}: use setup, teardown, update, create, version, info or firewalld-reload"
         ))),

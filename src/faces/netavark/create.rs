@@ -72,11 +72,16 @@ pub(super) fn complete(value: Value, call: &Call<'_>) -> Result<Network, Failure
     } else {
         request::check_driver(&network)?;
         docker_options(&mut network);
-        bridge(&mut network, &used, &options, call)?;
+        if is_of_host(&network) {
+            of_host(&network)?;
+        } else {
+            bridge(&mut network, &used, &options, call)?;
+        }
         ipam(&mut network)?;
     }
     let mut taken = parsed(used.subnets.as_deref().unwrap_or_default())?;
-    if options.check_used_subnets {
+    // On a network of the host's, the subnet is the host's as a rule.
+    if options.check_used_subnets && !is_of_host(&network) {
         taken.extend(call.subnets());
     } else {
         taken.clear();
@@ -114,6 +119,22 @@ fn docker_options(network: &mut Network) {
     }
 }
 
+/// Whether its containers are on a network of the host's.
+fn is_of_host(network: &Network) -> bool {
+    request::is_stacked(&network.driver) || request::is_unmanaged(network)
+}
+
+/// The interface that must be there.
+fn of_host(network: &Network) -> Result<(), Failure> {
+    match network.network_interface.as_deref().unwrap_or_default() {
+        "" => Err(Failure::network(&network.name, "mode=unmanaged needs the host's bridge: --interface-name br0")),
+        name => {
+            name.parse::<IfName>()?;
+            Ok(())
+        }
+    }
+}
+
 /// The name of the bridge.
 fn bridge(network: &mut Network, used: &Used, options: &Choices, call: &Call<'_>) -> Result<(), Failure> {
     let taken = used.interfaces.as_deref().unwrap_or_default();
@@ -141,6 +162,8 @@ fn ipam(network: &mut Network) -> Result<(), Failure> {
             network.ipam_options.get_or_insert_default().insert("driver".into(), "host-local".into());
             Ok(())
         }
+        // Which networks can have a server is checked with the rest.
+        "dhcp" if is_of_host(network) && network.subnets.as_ref().is_none_or(Vec::is_empty) => Ok(()),
         other => {
             let why =
                 format!("ipam driver {other:?}: a bridge of netd has the addresses that Podman gives: leave it out");
@@ -242,112 +265,4 @@ fn parsed(texts: &[String]) -> Result<Vec<address::Subnet>, Failure> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::ffi::{OsStr, OsString};
-    use std::io;
-    use std::path::{Path, PathBuf};
-
-    use serde_json::json;
-
-    use super::*;
-    use crate::faces::netavark::Host;
-
-    struct Links;
-
-    impl Host for Links {
-        fn interfaces(&self) -> Vec<String> {
-            vec!["lo".into(), "podman1".into()]
-        }
-        fn ignore_interrupts(&self) {}
-        fn is_this_program(&self, _: &Path) -> bool {
-            false
-        }
-        fn find(&self, _: &str, _: &OsStr) -> Option<PathBuf> {
-            None
-        }
-        fn become_program(&self, _: &Path, _: &[OsString]) -> io::Error {
-            io::Error::other("none")
-        }
-    }
-
-    #[expect(clippy::needless_pass_by_value, reason = "a literal at each call")]
-    fn created(change: Value) -> Result<Value, String> {
-        let mut network = json!({"name": "net1", "id": "0a".repeat(32), "driver": "bridge", "dns_enabled": true,
-            "internal": false, "ipv6_enabled": false});
-        for (key, value) in change.as_object().unwrap() {
-            network[key] = value.clone();
-        }
-        let input = json!({"network": network,
-            "used": {"interfaces": ["podman2"], "names": {"podman3": "x", "other": "y"}, "subnets": ["10.89.0.0/24"]},
-            "options": {"subnet_pools": [{"base": "10.89.0.0/16", "size": 24}], "default_interface_name": "podman",
-                "check_used_subnets": true}});
-        let call = Call { socket: "/nonexistent/netd.sock".into(), host: &Links };
-        complete(input, &call).map(|network| serde_json::to_value(network).unwrap()).map_err(|Failure(why)| why)
-    }
-
-    #[test]
-    fn a_definition_is_completed() {
-        let network = created(json!({"labels": {"a": "b"}, "later": 7})).unwrap();
-        assert_eq!(network["network_interface"], "podman4");
-        assert_eq!(network["subnets"], json!([{"subnet": "10.89.1.0/24", "gateway": "10.89.1.1"}]));
-        assert_eq!(network["ipam_options"], json!({"driver": "host-local"}));
-        assert_eq!((&network["labels"], &network["later"]), (&json!({"a": "b"}), &json!(7)));
-        assert!(network["created"].as_str().unwrap().ends_with('Z'));
-    }
-
-    #[test]
-    fn both_families_are_given_where_ipv6_is_asked_for() {
-        let network = created(json!({"ipv6_enabled": true})).unwrap();
-        let subnets = network["subnets"].as_array().unwrap();
-        assert_eq!(subnets.len(), 2);
-        assert!(subnets[1]["subnet"].as_str().unwrap().starts_with("fd"), "{network}");
-        let given = created(json!({"subnets": [{"subnet": "fd00:1::/64"}]})).unwrap();
-        assert_eq!(given["ipv6_enabled"], true);
-        assert_eq!(given["subnets"], json!([{"subnet": "fd00:1::/64", "gateway": "fd00:1::1"}]));
-    }
-
-    #[test]
-    fn an_internal_network_without_names_has_no_gateway() {
-        let network = created(json!({"internal": true, "dns_enabled": false})).unwrap();
-        assert_eq!(network["subnets"], json!([{"subnet": "10.89.1.0/24"}]));
-    }
-
-    #[test]
-    fn options_of_docker_are_those_of_podman() {
-        let options = json!({"options": {DOCKER_MTU: "1400", DOCKER_BRIDGE: "br7"}});
-        let network = created(options).unwrap();
-        assert_eq!((&network["options"], &network["network_interface"]), (&json!({"mtu": "1400"}), &json!("br7")));
-    }
-
-    #[test]
-    fn what_is_wrong_is_named() {
-        for (change, named) in [
-            (json!({"name": "other"}), "already exists other"),
-            (json!({"name": "a b"}), "network name \"a b\""),
-            (json!({"name": ""}), "network name"),
-            (json!({"id": "12"}), "network id"),
-            (json!({"network_interface": "podman2"}), "podman2 already in use"),
-            (json!({"network_interface": "a/b"}), "interface name"),
-            (json!({"driver": "macvlan"}), "driver macvlan"),
-            (json!({"driver": "other"}), "driver \"other\""),
-            (json!({"ipam_options": {"driver": "dhcp"}}), "ipam driver \"dhcp\""),
-            (json!({"options": {"vlan": "7"}}), "option vlan=7"),
-            (json!({"options": {"mtu": "many"}}), "option mtu=many"),
-            (json!({"subnets": [{"subnet": "10.89.0.128/25"}]}), "overlaps 10.89.0.0/24"),
-            (json!({"subnets": [{"subnet": "10.1.0.0/24", "gateway": "10.2.0.1"}]}), "10.2.0.1 is not in it"),
-            (json!({"subnets": [{"subnet": "10.1.0.0/31"}]}), "no room"),
-            (json!({"subnets": [{"subnet": "10.1.0.0/24"}, {"subnet": "10.1.0.0/16"}]}), "overlaps"),
-            (
-                json!({"subnets": [{"subnet": "10.1.0.0/24", "lease_range": {"start_ip": "10.1.0.9", "end_ip": "10.1.0.3"}}]}),
-                "lease range begins",
-            ),
-            (json!({"dns_enabled": false, "network_dns_servers": ["9.9.9.9"]}), "names are disabled"),
-            (json!({"routes": [{"destination": "10.5.0.0/16"}]}), "needs a gateway"),
-            (json!({"routes": [{"destination": "10.5.0.0/16", "route_type": "blackhole"}]}), "type blackhole"),
-            (json!({"dns_enabled": 7}), "failed to load"),
-        ] {
-            let error = created(change.clone()).unwrap_err();
-            assert!(error.contains(named), "{change}: {error}");
-        }
-    }
-}
+mod tests;

@@ -23,11 +23,13 @@ pub(super) fn create(mut network: Network, call: &Call<'_>) -> Result<Network, F
         }
         call.check_exists(joined)?;
     }
-    if network.ipam() == "dhcp" {
-        return refuse("ipam driver \"dhcp\": netd gives no addresses by DHCP: leave it out".into());
+    if let Some(joined) = joined.filter(|_| network.ipam() == "dhcp") {
+        return refuse(format!(
+            "ipam driver \"dhcp\": netd's network {joined} says itself who gives addresses: leave it out"
+        ));
     }
     request::check(&network)?;
-    if !has_subnets {
+    if !has_subnets && network.ipam() != "dhcp" {
         network.subnets = None;
         network.ipam_options.get_or_insert_default().insert("driver".into(), "none".into());
     }

@@ -33,6 +33,8 @@ struct Settings {
     mtu: Option<u32>,
     metric: Option<u32>,
     no_default_route: bool,
+    /// The bridge is the host's.
+    unmanaged: bool,
     /// Those of netd, with the driver `netd`.
     ours: BTreeMap<String, String>,
 }
@@ -84,11 +86,12 @@ fn one(wanted: &PerNetwork, network: &Network, left_out: &mut Vec<String>) -> Re
                 "ipam driver \"none\": a network of netd gives addresses: create it again without".into(),
             ));
         }
+        // The daemon refuses requested addresses, and networks that can have no server.
         "dhcp" => {
-            let why = "ipam driver \"dhcp\": netd gives no addresses by DHCP: create the network again with --subnet";
-            return Err(refuse(why.into()));
+            let given = wanted.static_ips.iter().flatten();
+            addresses.extend(given.map(|ip| AddressRequest { address: ip.to_string(), gateway: None }));
         }
-        other => return Err(refuse(format!("ipam driver {other:?} is unknown: use host-local"))),
+        other => return Err(refuse(format!("ipam driver {other:?} is unknown: use host-local or dhcp"))),
     }
     let exact = !addresses.is_empty() && network.ipam() != "none";
     let aliases = wanted.aliases.iter().flatten().filter_map(|alias| match alias.parse::<Alias>() {
@@ -115,15 +118,24 @@ fn one(wanted: &PerNetwork, network: &Network, left_out: &mut Vec<String>) -> Re
     Ok((settings.metric.unwrap_or(METRIC), one))
 }
 
+/// Whether its interfaces are on top of one of the host's.
+pub(super) fn is_stacked(driver: &str) -> bool {
+    matches!(driver, "macvlan" | "ipvlan")
+}
+
+/// Whether the bridge of the network is the host's.
+pub(super) fn is_unmanaged(network: &Network) -> bool {
+    network.options.as_ref().and_then(|options| options.get("mode")).is_some_and(|mode| mode == "unmanaged")
+}
+
 pub(super) fn check_driver(network: &Network) -> Result<(), Failure> {
     match network.driver.as_str() {
         "bridge" | DRIVER => Ok(()),
-        driver @ ("macvlan" | "ipvlan") => Err(Failure::network(
-            &network.name,
-            format!(
-                "driver {driver}: netd has bridges only: create the network again with --driver bridge, or use Podman's own netavark"
-            ),
-        )),
+        driver if is_stacked(driver) && network.network_interface.as_deref().unwrap_or_default().is_empty() => {
+            let why = format!("driver {driver}: name the host's interface that it is to be on: -o parent=eth0");
+            Err(Failure::network(&network.name, why))
+        }
+        driver if is_stacked(driver) => Ok(()),
         driver => Err(Failure::network(
             &network.name,
             format!("driver {driver:?} is not known to netd: create the network again with --driver bridge"),
@@ -142,19 +154,26 @@ fn settings(network: &Network) -> Result<Settings, Failure> {
             ("no_default_route", _) => {
                 settings.no_default_route = v1::boolean(value).ok_or_else(|| refuse("use true or false"))?;
             }
+            ("mode", mode) if is_stacked(&network.driver) => {
+                settings.ours.insert("mode".into(), mode.to_owned());
+            }
+            ("mode", "unmanaged") => settings.unmanaged = true,
             ("isolate", "true" | "strict" | "1") | ("mode", "" | "managed") => {}
             ("isolate", _) => {
                 return Err(refuse("netd keeps networks apart: leave it out, or connect the containers to both"));
             }
-            ("mode", _) => return Err(refuse("netd makes the bridge itself: leave it out")),
-            ("vlan", _) => return Err(refuse("netd has no VLANs on its bridges: leave it out")),
+            ("mode", _) => return Err(refuse("use managed or unmanaged")),
+            ("vlan", vlan) => drop(settings.ours.insert(key.clone(), vlan.to_owned())),
             ("vrf", _) => return Err(refuse("netd puts no bridge into a VRF: leave it out")),
-            ("outbound_addr4" | "outbound_addr6", _) => {
-                return Err(refuse("netd lets the kernel choose the source address: leave it out"));
-            }
+            ("outbound_addr4" | "outbound_addr6", _) => drop(settings.ours.insert(key.clone(), value.clone())),
             _ if is_ours => drop(settings.ours.insert(key.clone(), value.clone())),
             _ => return Err(refuse("it is not known to netd: leave it out")),
         }
+    }
+    let vlan = settings.ours.get("vlan").filter(|vlan| *vlan != "0" && !settings.unmanaged);
+    if let Some(vlan) = vlan {
+        let why = "bridges of netd's own have no VLANs: leave it out, or use a bridge of the host (-o mode=unmanaged)";
+        return Err(Failure::network(&network.name, format!("option vlan={vlan}: {why}")));
     }
     Ok(settings)
 }
@@ -183,10 +202,18 @@ fn definition(network: &Network, settings: &Settings) -> Result<CreateNetwork, F
         return Ok(CreateNetwork { name: joined, ..CreateNetwork::default() });
     }
     let subnets = network.subnets.as_deref().unwrap_or_default();
-    if let Some(bridge) = network.network_interface.as_ref().filter(|name| name.parse::<IfName>().is_ok()) {
-        options.insert("bridge".into(), bridge.clone());
+    let is_stacked = is_stacked(&network.driver);
+    if let Some(interface) = network.network_interface.as_ref().filter(|name| name.parse::<IfName>().is_ok()) {
+        options.insert(if is_stacked { "parent" } else { "bridge" }.into(), interface.clone());
     }
-    if network.internal && !subnets.is_empty() && subnets.iter().all(|subnet| subnet.gateway.is_none()) {
+    if settings.unmanaged {
+        options.insert("mode".into(), "unmanaged".into());
+    }
+    if network.ipam() == "dhcp" {
+        options.insert("ipam".into(), "dhcp".into());
+    }
+    let is_own = !is_stacked && !settings.unmanaged;
+    if is_own && network.internal && !subnets.is_empty() && subnets.iter().all(|subnet| subnet.gateway.is_none()) {
         // As Podman has it: the host has no address there.
         options.insert("gateway_mode".into(), "isolated".into());
     }
@@ -194,7 +221,8 @@ fn definition(network: &Network, settings: &Settings) -> Result<CreateNetwork, F
     let labels = network.labels.iter().flatten().filter(|(key, _)| !key.is_empty());
     Ok(CreateNetwork {
         name: name(network),
-        subnets: subnets.iter().map(subnet).collect::<Result<_, _>>()?,
+        driver: is_stacked.then(|| network.driver.clone()),
+        subnets: subnets.iter().map(|given| subnet(given, is_own)).collect::<Result<_, _>>()?,
         ipv6: network.ipv6_enabled,
         internal: network.internal,
         mtu: settings.mtu,
@@ -220,15 +248,15 @@ pub(super) fn name(network: &Network) -> String {
     format!("{kept}-{}", network.id.get(..12).unwrap_or(&network.id))
 }
 
-/// Where Podman has no gateway, netd's is the last address, which Podman gives last.
-fn subnet(given: &Subnet) -> Result<SubnetRequest, Failure> {
+/// Where Podman has no gateway, netd's is the last address of a bridge of its own, which Podman gives last.
+fn subnet(given: &Subnet, is_own: bool) -> Result<SubnetRequest, Failure> {
     let subnet: address::Subnet = given.subnet.parse()?;
     let last = || {
         let (_, last) = subnet.bounds();
         let broadcast = u128::from(subnet.family() == address::Family::V4);
         address::address(last - broadcast, subnet.family())
     };
-    let gateway = Some(given.gateway.unwrap_or_else(last).to_string());
+    let gateway = given.gateway.or_else(|| is_own.then(last)).map(|gateway| gateway.to_string());
     Ok(SubnetRequest::Object(SubnetObject { subnet: given.subnet.clone(), gateway, ip_range: None }))
 }
 
@@ -275,6 +303,7 @@ fn ports(mappings: &[PortMapping]) -> Result<Vec<PortRequest>, Failure> {
                 container_port: *container_port,
                 container_port_end: (more > 0).then_some(container_end),
                 protocol: Some(protocol),
+                publish: None,
             }));
         }
     }

@@ -22,7 +22,8 @@ pub(super) fn all(options: &Options, attachments: &[Attachment]) -> Value {
 /// One network.
 pub(super) fn of(options: &Options, network: &Network, made: &Attachment) -> Value {
     // Without addresses of Podman its definition says nothing of names: it has them.
-    let is_named = network.dns_enabled || (network.driver == request::DRIVER && network.ipam() == "none");
+    let is_named =
+        network.dns_enabled || (network.driver == request::DRIVER && matches!(network.ipam(), "none" | "dhcp"));
     let servers = if is_named { &made.nameservers } else { &options.dns_servers };
     let search: &[String] = if is_named { &made.dns.search } else { &[] };
     let endpoint = &made.endpoint;

@@ -6,6 +6,7 @@
 //! ports together and per client.
 
 mod draining;
+mod gate;
 mod schedule;
 mod target;
 mod tcp;
@@ -20,10 +21,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::base::shares::{Share, Shares};
+use crate::engine::Behind;
+use crate::engine::Handle;
 use crate::engine::proxy::{PortSocket, Proxying, ProxyingReceiver, Served};
 use crate::model::host::step::HostPort;
 use draining::Draining;
-use target::Target;
+use gate::Gate;
+use target::{Target, To};
 use watch::{Watched, Watcher};
 
 /// Maximum number of TCP connections: each takes two descriptors and two buffers of [`tcp::BUFFER`] bytes.
@@ -97,7 +101,7 @@ impl Port {
 }
 
 /// Serves the ports that the engine names, until the engine ends.
-pub async fn serve(mut changes: ProxyingReceiver) {
+pub async fn serve(engine: Handle, mut changes: ProxyingReceiver) {
     let shared = Shared {
         connections: Shares::new(CONNECTIONS, ALONE),
         flows: Shares::new(FLOWS, ALONE),
@@ -108,13 +112,16 @@ pub async fn serve(mut changes: ProxyingReceiver) {
         match change {
             Proxying::Serve(ports, netns) => {
                 for Served { port, socket, to } in ports {
+                    let gate = Gate::new(Some(engine.clone()), Behind::Container(to.at, port.protocol));
+                    let target = Target { to: To::Container(to.at), gate };
                     let watch = || shared.watcher.watch(netns.clone(), to.clone());
-                    add(&mut served, port, start(socket, &Target::Container(to.at), watch, &shared));
+                    add(&mut served, port, start(socket, &target, watch, &shared));
                 }
             }
             Proxying::ServeService(ports, way) => {
                 for (port, socket) in ports {
-                    let target = Target::Service { way: way.clone(), port: port.port };
+                    let gate = Gate::new(Some(engine.clone()), Behind::Service(port));
+                    let target = Target { to: To::Service { way: way.clone(), port: port.port }, gate };
                     add(&mut served, port, start(socket, &target, || Watched::of_service(way.clone()), &shared));
                 }
             }

@@ -3,11 +3,22 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::gate::Gate;
+use crate::engine::Arrival;
 use crate::engine::proxy::Way;
+
+/// Where a port leads, and whom.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    /// Where it leads.
+    pub(super) to: To,
+    /// Whom.
+    pub(super) gate: Gate,
+}
 
 /// Where a port leads.
 #[derive(Debug, Clone)]
-pub(super) enum Target {
+pub(super) enum To {
     /// A container's address and port.
     Container(SocketAddr),
     /// A service's port, at the address of the host where the kernel translates it now.
@@ -26,19 +37,23 @@ pub(super) struct Ends {
 impl Target {
     /// The container's address.
     pub(super) fn container(&self) -> Option<IpAddr> {
-        match self {
-            Self::Container(at) => Some(at.ip()),
-            Self::Service { .. } => None,
+        match &self.to {
+            To::Container(at) => Some(at.ip()),
+            To::Service { .. } => None,
         }
     }
 
-    /// The ends for a client that arrived at this address of the host; `None`: it is to be refused. What netd itself sent to
+    /// The ends for what arrived; `None`: it is to be refused. What netd itself sent to
     /// a service and the kernel did not translate, because another program has just deleted the table, would go round in
     /// circles.
-    pub(super) fn ends(&self, client: IpAddr, at: Option<IpAddr>) -> Option<Ends> {
-        let to = match self {
-            Self::Container(to) => *to,
-            Self::Service { way, port } => {
+    pub(super) fn ends(&self, arrival: Arrival) -> Option<Ends> {
+        let Arrival { client, at } = arrival;
+        if !self.gate.admits(arrival) {
+            return None;
+        }
+        let to = match &self.to {
+            To::Container(to) => *to,
+            To::Service { way, port } => {
                 let address = (*way.borrow()).filter(|address| at != Some(*address))?;
                 SocketAddr::new(address, *port)
             }
@@ -73,16 +88,25 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
+    use crate::engine::Behind;
+    use crate::model::host::step::HostPort;
+    use crate::model::publication::Protocol;
 
     #[test]
     fn a_service_has_the_way_that_leads_to_its_members_now() {
         let (tell, way) = watch::channel(None);
-        let target = Target::Service { way, port: 4000 };
+        let port = "[::]:4000".parse().map(|at: SocketAddr| HostPort {
+            address: at.ip(),
+            protocol: Protocol::Tcp,
+            port: at.port(),
+        });
+        let gate = Gate::new(None, Behind::Service(port.unwrap()));
+        let target = Target { to: To::Service { way, port: 4000 }, gate };
         let clients = |at: Option<&str>| {
             let at = at.map(|at| at.parse().unwrap());
             (1..200).map(move |n| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, n])).map(move |client| (client, at))
         };
-        let ends = |at| clients(at).filter_map(|(client, at)| target.ends(client, at)).collect::<Vec<_>>();
+        let ends = |at| clients(at).filter_map(|(client, at)| target.ends(Arrival { client, at })).collect::<Vec<_>>();
         assert_eq!(ends(None), []);
         tell.send_replace(Some(Ipv4Addr::LOCALHOST.into()));
         let all = ends(Some("2001:db8::1"));

@@ -20,6 +20,7 @@ use super::target::{Ends, Target};
 use super::watch::{Seen, Watched};
 use super::{Place, Tasks};
 use crate::base::shares::Shares;
+use crate::engine::Arrival;
 use crate::engine::proxy::listener::{listen, refuse};
 
 /// Bytes in each direction of a connection.
@@ -100,10 +101,20 @@ async fn clients(
     loop {
         match listener.accept().await {
             Ok((client, from)) => match places.take(from.ip(), 1) {
-                Some(place) => match target.ends(from.ip(), client.local_addr().ok().map(|at| at.ip())) {
-                    Some(ends) => tasks.spawn(pass_on(client, ends, refused.clone(), place)),
-                    None => reset(&client),
-                },
+                Some(place) => {
+                    let arrival = Arrival { client: from.ip(), at: client.local_addr().ok().map(|at| at.ip()) };
+                    let Some(ends) = target.ends(arrival) else {
+                        reset(&client);
+                        continue;
+                    };
+                    let (gate, refused) = (target.gate.clone(), refused.clone());
+                    tasks.spawn(async move {
+                        tokio::select! {
+                            () = pass_on(client, ends, refused, place) => {}
+                            () = gate.closed(arrival) => {}
+                        }
+                    });
+                }
                 None => {
                     tracing::warn!(client = %from.ip(), "too many connections to published ports by way of netd");
                     reset(&client);
@@ -193,6 +204,10 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
+    use crate::engine::Behind;
+    use crate::faces::proxy::gate::Gate;
+    use crate::faces::proxy::target::To;
+    use crate::model::publication::Protocol;
 
     async fn echo() -> SocketAddr {
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -223,7 +238,9 @@ mod tests {
         let listener = TcpListener::bind("127.12.1.1:0").await.unwrap();
         let (at, tasks, places) = (listener.local_addr().unwrap(), Tasks::default(), Shares::new(8, 3));
         let (look, watched) = Watched::by_hand();
-        let target = Target::Container(echo().await);
+        let to = echo().await;
+        let gate = Gate::new(None, Behind::Container(to, Protocol::Tcp));
+        let target = Target { to: To::Container(to), gate };
         tasks.spawn(serve(listener.into_std().unwrap(), target, watched, places.clone(), tasks.clone()));
         look.send_replace(Seen::Somebody);
         let mut open = Vec::new();

@@ -20,10 +20,12 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::time::sleep_until;
 
+use super::gate::Gate;
 use super::target::{Ends, Target};
 use super::{Place, Tasks};
 use crate::base::monotonic;
 use crate::base::shares::Shares;
+use crate::engine::Arrival;
 use crate::engine::proxy::addressed::{self, Local};
 
 /// A flow without datagrams ends after so long, as in the kernel's connection tracking
@@ -49,6 +51,9 @@ struct Flow {
     /// When a datagram was last seen, in either direction: milliseconds since `start`.
     used: AtomicU64,
     start: Instant,
+    /// The policies about it.
+    gate: Gate,
+    arrival: Arrival,
     _place: Place,
 }
 
@@ -116,12 +121,13 @@ fn own_socket(port: &UdpSocket, (client, at): Key) -> io::Result<UdpSocket> {
 impl Flow {
     /// A socket that is connected to the container: only the container's datagrams are received, and its refusals are
     /// errors.
-    fn new(Ends { from, to }: Ends, place: Place) -> io::Result<Self> {
+    fn new(Ends { from, to }: Ends, (gate, arrival): (Gate, Arrival), place: Place) -> io::Result<Self> {
         let socket = std::net::UdpSocket::bind(from)?;
         socket.connect(to)?;
         socket.set_nonblocking(true)?;
         let towards_container = UdpSocket::from_std(socket)?;
-        Ok(Self { towards_container, used: AtomicU64::new(0), start: monotonic::now(), _place: place })
+        let (used, start) = (AtomicU64::new(0), monotonic::now());
+        Ok(Self { towards_container, used, start, gate, arrival, _place: place })
     }
 
     /// Sends without tokio's readiness, which a new socket does not have yet.
@@ -148,12 +154,15 @@ pub(super) async fn serve(port: Arc<Port>, target: Target, places: Arc<Shares<Ip
             return;
         }
         let passed = receive(&port.socket, |key: Key, datagram| {
-            let flow = match port.lock().get(&key) {
-                Some(flow) => flow.clone(),
+            let arrival = Arrival { client: key.0.ip(), at: key.1.map(|at| at.address) };
+            let known = port.lock().get(&key).cloned();
+            let flow = match known {
+                Some(flow) if target.gate.admits(arrival) => flow,
+                Some(_) => return Ok(None),
                 None => {
-                    let Some(ends) = target.ends(key.0.ip(), key.1.map(|at| at.address)) else { return Ok(None) };
+                    let Some(ends) = target.ends(arrival) else { return Ok(None) };
                     let Some(place) = places.take(key.0.ip(), 1) else { return Ok(None) };
-                    let flow = Arc::new(Flow::new(ends, place)?);
+                    let flow = Arc::new(Flow::new(ends, (target.gate.clone(), arrival), place)?);
                     flow.send(datagram)?;
                     return Ok(Some((key, flow)));
                 }
@@ -197,9 +206,12 @@ fn passed<T>(
 
 /// Passes the container's datagrams back, until the flow is idle or the container refuses.
 async fn reply(port: Arc<Port>, (client, at): Key, flow: Arc<Flow>) {
+    let closed = flow.gate.closed(flow.arrival);
+    tokio::pin!(closed);
     loop {
         tokio::select! {
             readable = flow.towards_container.readable() => if readable.is_err() { break },
+            () = &mut closed => break,
             () = sleep_until(flow.ends().into()) => {
                 if flow.ends() <= monotonic::now() { break }
                 continue;
@@ -223,8 +235,11 @@ async fn reply(port: Arc<Port>, (client, at): Key, flow: Arc<Flow>) {
 /// Passes datagrams in both directions, until the flow is idle, or the container or the client refuses. `socket` is
 /// connected to the client.
 async fn go_on(socket: UdpSocket, client: SocketAddr, flow: Arc<Flow>) {
+    let closed = flow.gate.closed(flow.arrival);
+    tokio::pin!(closed);
     loop {
         let passed = tokio::select! {
+            () = &mut closed => return,
             readable = flow.towards_container.readable() => readable.and_then(|()| BUFFER.with_borrow_mut(|buffer| {
                 let len = flow.towards_container.try_recv(buffer)?;
                 send(socket.as_raw_fd(), buffer.get(..len).unwrap_or_default(), SEND)?;

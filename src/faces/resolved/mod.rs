@@ -251,6 +251,7 @@ fn moves_a_bridge(handle: &Handle, change: &Change) -> bool {
         | Change::Published { .. }
         | Change::Unpublished { .. }
         | Change::Name { .. }
+        | Change::Lease { .. }
         | Change::Problem(_)
         | Change::HostChanged(_) => false,
     }

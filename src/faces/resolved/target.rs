@@ -30,8 +30,7 @@ pub(super) fn target(snapshot: &Snapshot) -> BTreeMap<IfName, Settings> {
         let Some(bridge) = network.bridge() else { continue };
         // Two networks of other programs may share a bridge.
         let settings = all.entry(bridge.clone()).or_default();
-        let servers = network.subnets.iter().map(|subnet| subnet.gateway);
-        add(&mut settings.servers, servers);
+        add(&mut settings.servers, network.host_gateways());
         add(&mut settings.domains, domains(network, &snapshot.domain));
     }
     all
@@ -85,7 +84,15 @@ mod tests {
     fn each_bridge_has_its_gateways_and_its_own_names() {
         let mut snapshot = Snapshot { domain: "internal".into(), ..Snapshot::default() };
         snapshot.desired.insert_network(network("Net1", &["10.77.0.0/24", "fd00:1::/64"]));
-        let bridge = Bridge { name: "nd-2".parse().unwrap(), icc: true, masquerade: true, isolated: true };
+        let bridge = Bridge {
+            name: "nd-2".parse().unwrap(),
+            icc: true,
+            masquerade: true,
+            isolated: true,
+            routed: false,
+            unprotected: false,
+            source: Vec::new(),
+        };
         let isolated = Network { driver: Driver::Bridge(bridge), ..network("isolated", &["10.77.1.0/24"]) };
         snapshot.desired.insert_network(isolated);
         let adopted = Adopted { bridge: None, icc: true, masquerade: true };

@@ -4,9 +4,11 @@
 pub mod faults;
 mod observed;
 mod ports;
+mod stacked;
 mod steps;
+mod world;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,17 +17,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ipnetwork::IpNetwork;
 
 use self::faults::Faults;
+pub use self::world::World;
 use super::{DnsSockets, Kernel, KernelError, KernelEvent, PortSocket};
 use crate::logic::firewall::foreign::save;
-use crate::model::address::Families;
+use crate::model::address::{Families, Mac};
 use crate::model::bandwidth::Shaping;
 use crate::model::endpoint::Netns;
-use crate::model::host::element::Element;
 use crate::model::host::foreign_firewall::{Foreign, TableFamily, Tool};
-use crate::model::host::observed::{HostFacts, Observed, ObservedInterface, Traced};
+use crate::model::host::observed::{HostFacts, Inner, Observed, ObservedInterface, ObservedKind, Traced};
+use crate::model::host::parent::{Device, Parent};
 use crate::model::host::probe::{OnBridge, Probe};
 use crate::model::host::routing::Routing;
-use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, Flows, HostPort, HostPorts, Step};
+use crate::model::host::step::{EndpointLink, HostPort, Step};
 use crate::model::ids::NetnsId;
 use crate::model::inside::Inside;
 use crate::model::names::IfName;
@@ -34,85 +37,6 @@ use crate::model::names::IfName;
 const OWN: &str = "/proc/self/ns/net";
 /// The port of the name service within containers.
 const INSIDE_PORT: u16 = 5353;
-
-/// The state of the fake kernel. Tests inspect it, and change it without the engine's knowledge.
-#[derive(Debug, Clone, Default)]
-pub struct World {
-    /// Bridges by name.
-    pub bridges: BTreeMap<IfName, BridgeLink>,
-    /// Interfaces that netd made in containers, by the name of their host end.
-    pub links: BTreeMap<IfName, EndpointLink>,
-    /// Interfaces that other programs made in containers, by namespace inode and name.
-    pub found: BTreeMap<(u64, IfName), ObservedInterface>,
-    /// Interfaces of other programs that were prepared.
-    pub prepared: BTreeSet<IfName>,
-    /// Host ends on which another program has enabled IPv6.
-    pub with_ipv6: BTreeSet<IfName>,
-    /// Bridges and host ends that are down.
-    pub down: BTreeSet<IfName>,
-    /// The host ends of the container's ends that are down.
-    pub down_inside: BTreeSet<IfName>,
-    /// The host ends of the interfaces whose subnets have no route.
-    pub unrouted_inside: BTreeSet<IfName>,
-    /// Limits on interfaces of the host, by the interface; gone with it.
-    pub shapings: BTreeMap<IfName, Shaping>,
-    /// Intermediate devices by name, with the limits that they were made for; they stay when that interface is gone.
-    pub ifbs: BTreeMap<IfName, Shaping>,
-    /// Default routes by namespace inode.
-    pub routes: BTreeMap<u64, Vec<DefaultRoute>>,
-    /// The elements of all tables; `None`: no tables.
-    pub elements: Option<BTreeSet<Element>>,
-    /// Whether the chains, rules or sets of `table inet netd` are not those that netd writes.
-    pub structure_differs: bool,
-    /// Packets that `table bridge netd` dropped, by host end.
-    pub refused: BTreeMap<IfName, u64>,
-    /// The kernel has no tables of the family bridge.
-    pub unguarded: bool,
-    /// The kernel cannot have `table inet netd_services`.
-    pub no_services: bool,
-    /// Ports that netd holds.
-    pub held: BTreeSet<HostPorts>,
-    /// Ports that other processes hold.
-    pub foreign_ports: BTreeSet<HostPort>,
-    /// Interfaces that exist in containers besides netd's, by namespace inode.
-    pub foreign_ifnames: BTreeSet<(u64, IfName)>,
-    /// Named namespaces that exist, by path, with their inode.
-    pub namespaces: BTreeMap<std::path::PathBuf, u64>,
-    /// The last inode number assigned.
-    pub last_inode: u64,
-    /// Forwarding, per address family.
-    pub forwarding: Families,
-    /// The address families for which the host's configuration asks.
-    pub asked: Families,
-    /// Bridges of other engines.
-    pub engines: BTreeSet<IfName>,
-    /// Namespaces that other engines made, by inode.
-    pub of_engines: BTreeSet<u64>,
-    /// Namespaces in which another resolver answers at 127.0.0.11, by inode.
-    pub resolvers: BTreeSet<u64>,
-    /// The redirection to the name service within containers, by namespace inode.
-    pub inside: BTreeMap<u64, Inside>,
-    /// Whether the host's firewall drops containers' questions to their gateways.
-    pub drops_questions: bool,
-    /// The most questions that were sent at once.
-    pub asked_at_once: usize,
-    /// Namespaces in which a firewall of their own drops questions, by inode.
-    pub own_firewalls: BTreeSet<u64>,
-    /// The addresses of bridges that other programs made.
-    pub gateways: BTreeMap<IfName, Vec<IpAddr>>,
-    /// Other programs' IPv4 firewall, as `iptables-save` prints it.
-    pub iptables: String,
-    /// The interfaces through which packets leave the host.
-    pub ways: Vec<IfName>,
-    /// Content of each `/etc/netns/NAME/resolv.conf`.
-    pub resolv: BTreeMap<String, String>,
-    /// The facts of the host, to which links and forwarding are added.
-    pub facts: HostFacts,
-    /// The flows whose connection tracking entries were deleted.
-    pub forgotten: Vec<Flows>,
-    /// What fails.
-    pub faults: Faults,
-}
 
 /// The callback of the engine.
 #[derive(Default)]
@@ -174,6 +98,24 @@ impl Fake {
         world.namespaces.insert(path.as_ref().to_owned(), inode);
     }
 
+    /// Adds a network card of the host that is up, with these addresses.
+    pub fn add_card(&self, name: IfName, addresses: Vec<IpNetwork>) {
+        let card = Parent {
+            name: name.clone(),
+            kind: ObservedKind::Hardware,
+            up: true,
+            mtu: 1500,
+            mac: Some(Mac::for_address(IpAddr::from([192, 0, 2, 1]))),
+            master: None,
+            loopback: false,
+            wireless: false,
+            filters_vlans: None,
+            settles: 0,
+            addresses,
+        };
+        self.world().parents.insert(name, card);
+    }
+
     /// Deletes a namespace and the interfaces in it, as the kernel does.
     pub fn delete_namespace(&self, name: &str) {
         let mut world = self.world();
@@ -220,7 +162,8 @@ impl Kernel for Fake {
     fn facts(&mut self) -> Result<HostFacts, KernelError> {
         let world = self.call("facts", None)?;
         let mut facts = world.facts.clone();
-        facts.interfaces.extend(world.bridges.keys().chain(world.links.keys()).chain(world.ifbs.keys()).cloned());
+        let made = world.bridges.keys().chain(world.links.keys()).chain(world.ifbs.keys()).chain(world.shims.keys());
+        facts.interfaces.extend(made.cloned());
         facts.forwarding = world.forwarding;
         Ok(facts)
     }
@@ -270,6 +213,29 @@ impl Kernel for Fake {
         self.call("has_resolver", None).is_ok_and(|world| world.resolvers.contains(&netns.id.inode))
     }
 
+    fn parent(&mut self, name: &IfName) -> Result<Option<Parent>, KernelError> {
+        Ok(self.call("parent", None)?.parents.get(name).cloned())
+    }
+
+    fn has_device(&mut self, device: Device) -> Result<bool, KernelError> {
+        Ok(!self.call("has_device", None)?.lacks.contains(&device))
+    }
+
+    fn send_frame(&mut self, netns: &Netns, ifname: &IfName, frame: &[u8]) -> Result<(), KernelError> {
+        self.call("send_frame", None)?.frames.push((netns.id.inode, ifname.clone(), frame.to_vec()));
+        Ok(())
+    }
+
+    fn follow(&mut self, _: &EndpointLink) -> Result<(), KernelError> {
+        self.call("follow", None).map(drop)
+    }
+
+    fn inner(&mut self) -> Result<Vec<Inner>, KernelError> {
+        let world = self.call("inner", None)?;
+        let inner = world.links.values().filter(|link| link.kind.pair().is_none() && world.is_alive(&link.netns));
+        Ok(inner.map(|link| Inner { netns: link.netns.clone(), ifname: link.ifname.clone() }).collect())
+    }
+
     fn has_link(&mut self, name: &IfName) -> bool {
         self.call("has_link", None).is_ok_and(|world| {
             world.has_host_end(name) || world.bridges.contains_key(name) || world.ifbs.contains_key(name)
@@ -283,8 +249,7 @@ impl Kernel for Fake {
     }
 
     fn trace(&mut self) -> Result<Vec<Traced>, KernelError> {
-        let world = self.call("trace", None)?;
-        Ok(world.traced())
+        Ok(self.call("trace", None)?.traced())
     }
 
     fn trace_into(&mut self, host_ifname: &IfName, path: &Path) -> Result<Option<Traced>, KernelError> {

@@ -16,17 +16,18 @@ use crate::model::host::probe::{Asker, Probe, StandIn};
 use crate::model::host::routing::Routing;
 use ipnetwork::IpNetwork;
 
-use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, LinkKind, VethPair};
+use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, ShimLink, VethPair};
 use crate::model::names::IfName;
 use crate::model::route::Route;
 
 impl World {
     pub(super) fn observe(&self) -> Observed {
         let bridges = self.bridges.iter().map(|(name, there)| (name.clone(), self.bridge(name, there)));
-        let links = self.links.iter().map(|(name, there)| (name.clone(), self.link(name, there)));
+        let links = self.links.iter().filter_map(|(name, there)| Some((name.clone(), self.link(name, there)?)));
+        let shims = self.shims.iter().map(|(name, there)| (name.clone(), self.shim(name, there)));
         let ifbs = self.ifbs.iter().map(|(name, shaping)| (name.clone(), ifb(shaping)));
         Observed {
-            links: bridges.chain(links).chain(ifbs).collect(),
+            links: bridges.chain(links).chain(ifbs).chain(shims).collect(),
             limited: self.shapings.keys().filter(|name| self.has_host_end(name)).cloned().collect(),
             firewall: self.firewall(),
             routing: self.routing(),
@@ -47,8 +48,11 @@ impl World {
             services,
             elements,
             refused,
+            opened_unsure: true,
             unguarded: self.unguarded,
             no_services: self.no_services,
+            hands_nothing_over: self.hands_nothing_over,
+            resends_nothing: None,
         }
     }
 
@@ -102,14 +106,15 @@ impl World {
     pub(super) fn has_host_end(&self, name: &IfName) -> bool {
         let found = self.found.values().filter_map(|interface| interface.host_end.as_ref());
         let staged = |link: &&EndpointLink| link.netns.path == std::path::Path::new(super::OWN) && link.ifname == *name;
-        self.links.contains_key(name)
+        self.links.get(name).is_some_and(|link| link.kind.pair().is_some())
             || self.links.values().any(|link| staged(&link))
             || found.into_iter().any(|end| end.name == *name)
     }
 
     /// The interfaces of living containers.
     pub(super) fn traced(&self) -> Vec<Traced> {
-        let alive = self.links.iter().filter(|(_, link)| self.is_alive(&link.netns));
+        let pairs = self.links.iter().filter(|(_, link)| link.kind.pair().is_some());
+        let alive = pairs.filter(|(_, link)| self.is_alive(&link.netns));
         let traced = alive.filter_map(|(name, link)| {
             Some(Traced {
                 container: link.container.clone(),
@@ -141,14 +146,13 @@ impl World {
             routes: over_this.into_iter().filter_map(everywhere).chain(link.routes.iter().cloned()).collect(),
             unrouted: if self.unrouted_inside.contains(name) { link.addresses.clone() } else { Vec::new() },
             default_elsewhere: elsewhere.into_iter().map(|route| Family::of(route.gateway)).collect(),
-            host_end: match &link.kind {
-                LinkKind::Veth(VethPair { bridge, host_ifname, isolated }) => Some(HostEnd {
-                    name: host_ifname.clone(),
-                    bridge: Some(bridge.clone()),
-                    up: !self.down.contains(host_ifname),
-                    isolated: *isolated,
-                }),
-            },
+            host_end: link.kind.pair().map(|VethPair { bridge, host_ifname, isolated, vlan }| HostEnd {
+                name: host_ifname.clone(),
+                bridge: Some(bridge.clone()),
+                up: !self.down.contains(host_ifname),
+                isolated: *isolated,
+                vlan: *vlan,
+            }),
         })
     }
 
@@ -159,6 +163,7 @@ impl World {
             up: !self.down.contains(name),
             mtu: bridge.mtu,
             isolated: false,
+            vlan: None,
             ipv6: false,
             addresses: bridge
                 .addresses
@@ -170,26 +175,50 @@ impl World {
             finished: true,
             alias: Some(bridge.alias()),
             mac: bridge.addresses.first().map(|gateway| Mac::for_address(gateway.ip())),
+            routes: Vec::new(),
             bridge: None,
         }
     }
 
-    fn link(&self, name: &IfName, link: &EndpointLink) -> ObservedLink {
-        let LinkKind::Veth(VethPair { bridge, isolated, .. }) = &link.kind;
+    fn shim(&self, name: &IfName, shim: &ShimLink) -> ObservedLink {
         ObservedLink {
+            kind: ObservedKind::Macvlan,
+            master: None,
+            up: !self.down.contains(name),
+            mtu: shim.mtu,
+            isolated: false,
+            vlan: None,
+            ipv6: false,
+            addresses: shim.addresses.iter().copied().map(IpNetwork::from).collect(),
+            ours: true,
+            finished: true,
+            alias: Some(shim.alias()),
+            mac: shim.mac(),
+            routes: shim.routes.iter().copied().collect(),
+            bridge: None,
+        }
+    }
+
+    /// The host end.
+    fn link(&self, name: &IfName, link: &EndpointLink) -> Option<ObservedLink> {
+        let VethPair { bridge, isolated, vlan, .. } = link.kind.pair()?;
+        let is_there = |bridge: &IfName| self.bridges.contains_key(bridge) || self.parents.contains_key(bridge);
+        Some(ObservedLink {
             kind: ObservedKind::Veth,
-            master: Some(bridge.clone()).filter(|bridge| self.bridges.contains_key(bridge)),
+            master: Some(bridge.clone()).filter(is_there),
             up: !self.down.contains(name),
             mtu: link.mtu,
             isolated: *isolated,
+            vlan: *vlan,
             ipv6: self.with_ipv6.contains(name),
             addresses: Vec::new(),
             ours: true,
             finished: true,
             alias: Some(link.alias()),
             mac: Some(link.mac.of_host_end()),
+            routes: Vec::new(),
             bridge: None,
-        }
+        })
     }
 }
 
@@ -200,12 +229,14 @@ fn ifb(shaping: &Shaping) -> ObservedLink {
         up: true,
         mtu: shaping.mtu,
         isolated: false,
+        vlan: None,
         ipv6: false,
         addresses: Vec::new(),
         ours: true,
         finished: true,
         alias: None,
         mac: None,
+        routes: Vec::new(),
         bridge: None,
     }
 }

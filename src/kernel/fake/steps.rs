@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::{World, io};
 use crate::kernel::KernelError;
 use crate::logic::firewall::foreign::save;
-use crate::model::bandwidth::Shaping;
+use crate::model::bandwidth::{LimitedInterface, Shaping};
 use crate::model::host::element::Table;
 use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, LinkKind, Step, VethPair};
 use crate::model::inside::Inside;
@@ -20,11 +20,14 @@ fn add_default_route(routes: &mut Vec<DefaultRoute>, route: &DefaultRoute) {
     }
 }
 
+fn change_default_routes(routes: &mut Vec<DefaultRoute>, remove: &[DefaultRoute], add: &[DefaultRoute]) {
+    routes.retain(|route| !remove.contains(route));
+    add.iter().for_each(|route| add_default_route(routes, route));
+}
+
 /// The name under which the world has the link.
 fn host_end(link: &EndpointLink) -> &IfName {
-    match &link.kind {
-        LinkKind::Veth(pair) => &pair.host_ifname,
-    }
+    link.kind.host_ifname()
 }
 
 impl World {
@@ -58,6 +61,10 @@ impl World {
             Step::Restore { link, .. } => self.restore(link)?,
             Step::VirtualAddresses { bridge, remove, add } => self.change_virtual(bridge, remove, add)?,
             Step::DeleteBridge(bridge) => drop(self.bridges.remove(&bridge.name)),
+            Step::AddShim(shim) => self.add_shim(shim)?,
+            Step::DeleteShim(shim) => drop(self.shims.remove(&shim.name)),
+            Step::ShimRoutes { shim, remove, add } => self.change_shim(shim, remove, add)?,
+            Step::DeleteInner { netns, ifname } => self.delete_inner(netns, ifname),
             Step::Attach(link) => self.attach(link)?,
             Step::Detach(links) => links.iter().for_each(|link| self.delete_pair(host_end(link))),
             Step::DeleteStray(name) => self.delete(name),
@@ -69,14 +76,9 @@ impl World {
                 return Err(io("limit", &shaping.host_ifname, "no such device"));
             }
             Step::Shape(shaping) => self.limit(shaping),
-            Step::Unshape(shapings) => {
-                self.shapings.retain(|name, _| !shapings.iter().any(|shaping| shaping.host_ifname == *name));
-                self.ifbs.retain(|name, _| !shapings.iter().any(|shaping| shaping.ifb == *name));
-            }
+            Step::Unshape(shapings) => self.unlimit(shapings),
             Step::DefaultRoutes { netns, remove, add } => {
-                let routes = self.routes.entry(netns.id.inode).or_default();
-                routes.retain(|route| !remove.contains(route));
-                add.iter().for_each(|route| add_default_route(routes, route));
+                change_default_routes(self.routes.entry(netns.id.inode).or_default(), remove, add);
             }
             Step::Elements { remove, add } => {
                 let elements =
@@ -110,9 +112,13 @@ impl World {
     fn attach(&mut self, link: &EndpointLink) -> Result<(), KernelError> {
         let inode = link.netns.id.inode;
         self.require(&link.netns)?;
-        let LinkKind::Veth(VethPair { bridge, host_ifname, .. }) = &link.kind;
-        if !self.bridges.contains_key(bridge) {
-            return Err(io("attach to", bridge, "no such device"));
+        let host_ifname = link.kind.host_ifname();
+        match &link.kind {
+            LinkKind::Veth(VethPair { bridge, .. }) if !self.has_bridge(bridge) => {
+                return Err(io("attach to", bridge, "no such device"));
+            }
+            LinkKind::Veth(_) => {}
+            LinkKind::Stacked(stacked) => self.stack(stacked)?,
         }
         if self.links.contains_key(host_ifname) || self.bridges.contains_key(host_ifname) {
             return Err(KernelError::NameTaken { ifname: host_ifname.clone(), within: "the host".into() });
@@ -133,16 +139,14 @@ impl World {
             return Err(io("rename", from, "the name exists"));
         }
         if let Some(bridge) = self.bridges.remove(from) {
-            for link in self.links.values_mut() {
-                let LinkKind::Veth(pair) = &mut link.kind;
+            for pair in self.links.values_mut().filter_map(|link| link.kind.pair_mut()) {
                 if pair.bridge == *from {
                     pair.bridge = to.clone();
                 }
             }
             self.bridges.insert(to.clone(), BridgeLink { name: to.clone(), ..bridge });
         } else if let Some(mut link) = self.links.remove(from) {
-            let LinkKind::Veth(pair) = &mut link.kind;
-            pair.host_ifname = to.clone();
+            link.kind.pair_mut().into_iter().for_each(|pair| pair.host_ifname = to.clone());
             self.links.insert(to.clone(), link);
         } else {
             return Err(io("rename", from, "no such device"));
@@ -158,8 +162,8 @@ impl World {
     }
 
     fn restore_port(&mut self, link: &EndpointLink) -> Result<(), KernelError> {
-        let LinkKind::Veth(VethPair { bridge, host_ifname, .. }) = &link.kind;
-        if !self.bridges.contains_key(bridge) {
+        let Some(VethPair { bridge, host_ifname, .. }) = link.kind.pair() else { return Ok(()) };
+        if !self.has_bridge(bridge) {
             return Err(io("join", bridge, "no such device"));
         }
         let there = self.links.get_mut(host_ifname).ok_or_else(|| io("join", host_ifname, "no such device"))?;
@@ -201,6 +205,7 @@ impl World {
     /// Deletes the link with that name, whatever it is.
     fn delete(&mut self, name: &IfName) {
         self.bridges.remove(name);
+        self.shims.remove(name);
         self.ifbs.remove(name);
         self.delete_pair(name);
     }
@@ -211,6 +216,11 @@ impl World {
             Some(_) => self.ifbs.insert(shaping.ifb.clone(), shaping.clone()),
             None => self.ifbs.remove(&shaping.ifb),
         };
+    }
+
+    fn unlimit(&mut self, limited: &[LimitedInterface]) {
+        self.shapings.retain(|name, _| !limited.iter().any(|one| one.host_ifname == *name));
+        self.ifbs.retain(|name, _| !limited.iter().any(|one| one.ifb == *name));
     }
 
     /// What limits an interface is deleted with it, except for the intermediate device.

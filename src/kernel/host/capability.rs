@@ -21,7 +21,7 @@ const NEEDED: [(&str, u32); 9] = [
     ("CAP_NET_BROADCAST", 11),
     // Interfaces, addresses, routes, firewall, sysctls.
     ("CAP_NET_ADMIN", NET_ADMIN),
-    // iptables-legacy, which opens a raw socket.
+    // iptables-legacy, which opens a raw socket, and the packet sockets of the relay.
     ("CAP_NET_RAW", 13),
     // Namespaces of processes of all users, and who has a port or a namespace open.
     ("CAP_SYS_PTRACE", 19),

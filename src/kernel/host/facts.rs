@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnetwork::IpNetwork;
 
 use super::interfaces::Interfaces;
-use crate::kernel::link::{Link, address, route};
+use crate::kernel::link::{Link, address, container_route, route, shim, vlan};
 use crate::kernel::netlink::socket::Netlink;
 use crate::kernel::sysctl::Sysctl;
 use crate::kernel::{KernelError, link};
@@ -16,7 +16,7 @@ use crate::model::names::IfName;
 use crate::model::publication::PortRange;
 
 /// Addresses that only a default route leads to, used to look that route up; nothing is sent there.
-const OUTSIDE: [IpAddr; 2] =
+pub(super) const OUTSIDE: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1)), IpAddr::V6(Ipv6Addr::new(0x2606, 0x4700, 0x4700, 0, 0, 0, 0, 0x1111))];
 /// A route with a prefix no longer than this acts as a default route: VPNs set `0.0.0.0/1` and `128.0.0.0/1`.
 const DEFAULT_PREFIX_MAX: u8 = 1;
@@ -42,6 +42,8 @@ pub fn read(netlink: &mut Netlink, sysctl: &Sysctl) -> Result<HostFacts, KernelE
         forwarding: sysctl.forwarding()?,
         ipv6: sysctl.has_ipv6(),
         search: search_domains(),
+        parents: BTreeMap::new(),
+        lacks: BTreeSet::new(),
         foreign: Vec::new(),
     })
 }
@@ -64,12 +66,16 @@ pub fn links(
     let Interfaces { links, addresses, .. } = interfaces;
     let names: BTreeMap<u32, IfName> =
         links.iter().filter_map(|link| Some((link.index, link.name.parse().ok()?))).collect();
+    let filters_vlans = links.iter().any(|link| link.filters_vlans == Some(true));
     let listed: BTreeSet<u32> = links.iter().filter(|link| is_observed(link)).map(|link| link.index).collect();
     let mut observed: BTreeMap<u32, ObservedLink> = links
         .into_iter()
         .filter(|link| listed.contains(&link.index))
         .map(|link| (link.index, observed(link, &names)))
         .collect();
+    if let Some(ports) = filters_vlans.then(|| vlan::list(netlink)).transpose()? {
+        observed.iter_mut().for_each(|(index, link)| link.vlan = ports.get(index).copied());
+    }
     let mut with_link_local = BTreeSet::new();
     for at in addresses {
         if address::link_local(at.address.ip()) {
@@ -95,6 +101,14 @@ pub fn links(
             });
         }
     }
+    let is_own_shim = |link: &ObservedLink| link.kind == ObservedKind::Macvlan && link.ours;
+    if observed.values().any(is_own_shim) {
+        let all = route::dump(netlink)?;
+        for (index, link) in observed.iter_mut().filter(|(_, link)| is_own_shim(link)) {
+            let routes = container_route::of(&all, *index);
+            link.routes = shim::single_routes(&routes).into_iter().collect();
+        }
+    }
     Ok(observed.into_iter().filter_map(|(index, link)| Some((names.get(&index)?.clone(), link))).collect())
 }
 
@@ -110,12 +124,14 @@ fn observed(link: Link, names: &BTreeMap<u32, IfName>) -> ObservedLink {
         up: link.up,
         mtu: link.mtu,
         isolated: link.isolated,
+        vlan: None,
         ipv6: link.ipv6,
         addresses: Vec::new(),
         ours: link.ours(),
         finished: link.group != link::UNFINISHED_GROUP,
         alias: link.alias,
         mac: link.mac,
+        routes: Vec::new(),
         bridge: None,
         kind: link.kind,
     }

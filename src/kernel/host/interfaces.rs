@@ -119,7 +119,11 @@ impl Interfaces {
 fn is_inner(link: &Link) -> bool {
     match link.kind {
         ObservedKind::Veth | ObservedKind::Tun | ObservedKind::Netkit => true,
-        ObservedKind::Bridge | ObservedKind::Ifb | ObservedKind::Other(_) | ObservedKind::Hardware => false,
+        ObservedKind::Bridge
+        | ObservedKind::Ifb
+        | ObservedKind::Macvlan
+        | ObservedKind::Other(_)
+        | ObservedKind::Hardware => false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The host: facts about it, its settings, its ports, and firewalls of other programs.
 
 mod asked_forwarding;
+pub mod attached;
 pub mod capability;
 pub mod facts;
 pub mod foreign_firewalls;

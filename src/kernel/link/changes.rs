@@ -7,19 +7,21 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use netlink_packet_core::{Nla as _, NlasIterator};
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_core::Nla as _;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage, LinkProtoInfoBridge};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::container::LOOPBACK;
-use super::{LINK_GROUP, Link, address};
+use super::inner::Followed;
+use super::notice::{concerned, index_after_family, mentions_forwarding};
+use super::{LINK_GROUP, Link, vlan};
 use crate::base::monotonic;
 use crate::kernel::KernelEvent;
 use crate::kernel::netlink::socket::{Parts, parsed};
 use crate::model::address::Mac;
+use crate::model::driver::VlanId;
 use crate::model::host::observed::ObservedKind;
+use crate::model::names::IfName;
 
 /// Message types (linux/rtnetlink.h).
 const NEW_LINK: u16 = 16;
@@ -44,14 +46,7 @@ pub(in crate::kernel) const HOST_TYPES: [u16; 10] = [
     NEW_CONFIGURATION,
 ];
 /// The types that [`Changes::hear_container`] reads: what a container adds concerns nobody.
-pub(in crate::kernel) const CONTAINER_TYPES: [u16; 3] = [NEW_LINK, DEL_ADDRESS, DEL_ROUTE];
-/// `NETCONFA_FORWARDING` (linux/netconf.h).
-const FORWARDING: u16 = 2;
-/// `NETCONFA_IFINDEX`, and its value for the setting of the host. Each new interface sends its own, too.
-const INTERFACE: u16 = 1;
-const ALL_INTERFACES: i32 = -1;
-/// `sizeof(struct netconfmsg)`, padded.
-const CONFIGURATION_HEADER: usize = 4;
+pub(in crate::kernel) const CONTAINER_TYPES: [u16; 4] = [NEW_LINK, DEL_LINK, DEL_ADDRESS, DEL_ROUTE];
 /// `IFLA_BRPORT_MODE` (hairpin) and `IFLA_BRPORT_ISOLATED` (linux/if_link.h).
 const PORT_HAIRPIN: u16 = 4;
 const PORT_ISOLATED: u16 = 33;
@@ -78,8 +73,8 @@ struct OwnLink {
     since: Instant,
     /// At the end of the last window; `None` until the link is settled.
     settled: Option<Shape>,
-    /// Hairpin mode and isolation, once a message mentions them.
-    port: Option<(bool, bool)>,
+    /// Hairpin mode, isolation and VLAN, once a message mentions them.
+    port: Option<(bool, bool, Option<VlanId>)>,
     /// The other end: the number of its namespace, and its index there.
     peer: Option<(i32, u32)>,
     /// The other end, once a message mentions it.
@@ -93,6 +88,8 @@ struct Window {
     touched: BTreeSet<u32>,
     /// Host ends of containers in which something changed.
     containers: BTreeSet<u32>,
+    /// Interfaces without another end about which something was heard.
+    inner: BTreeSet<IfName>,
     /// Something of netd's on the host changed.
     host: bool,
     /// A pair of another program appeared or changed.
@@ -111,6 +108,8 @@ pub(in crate::kernel) struct Changes {
     /// notification to everybody also when somebody reads them (`tc_get_qdisc`, net/sched/sch_api.c). A look at
     /// everything after each virtual address would cost more the more services there are.
     own: u32,
+    /// The interfaces in containers that have no other end.
+    followed: Followed,
     /// The host ends that lead to a namespace.
     by_netns: HashMap<i32, BTreeSet<u32>>,
     window: Window,
@@ -118,8 +117,8 @@ pub(in crate::kernel) struct Changes {
 
 impl Changes {
     /// Knows these links, all settled. `own`: the port id of netd's socket.
-    pub(in crate::kernel) fn of_settled(links: &[Link], own: u32) -> Self {
-        let mut changes = Self { own, ..Self::default() };
+    pub(in crate::kernel) fn of_settled(links: &[Link], own: u32, followed: Followed) -> Self {
+        let mut changes = Self { own, followed, ..Self::default() };
         for link in links.iter().filter(|link| link.ours()) {
             changes.learn(link);
         }
@@ -132,8 +131,8 @@ impl Changes {
 
     /// Whether there is something to report at the end of the window.
     pub(in crate::kernel) fn is_pending(&self) -> bool {
-        let Window { touched, containers, host, pairs, uplinks } = &self.window;
-        !touched.is_empty() || !containers.is_empty() || *host || *pairs || *uplinks
+        let Window { touched, containers, inner, host, pairs, uplinks } = &self.window;
+        !touched.is_empty() || !containers.is_empty() || !inner.is_empty() || *host || *pairs || *uplinks
     }
 
     /// Reads a datagram of the host. Returns what must be reported at once.
@@ -147,19 +146,24 @@ impl Changes {
 
     /// Reads a datagram of the container's namespace with this number.
     pub(in crate::kernel) fn hear_container(&mut self, datagram: &[u8], number: i32) {
+        let parts = || Parts(datagram).flatten();
         if self.by_netns.contains_key(&number) {
-            Parts(datagram).flatten().for_each(|part| self.inside(number, part.message_type(), part.payload()));
+            parts().for_each(|part| self.inside(number, part.message_type(), part.payload()));
+        }
+        if !self.followed.within(number).is_empty() {
+            parts().for_each(|part| self.without_end(number, part.message_type(), part.payload()));
         }
     }
 
     /// Notifications of containers were lost: something may have changed in each.
     pub(in crate::kernel) fn lost(&mut self) {
         self.window.containers.extend(self.by_netns.values().flatten());
+        self.window.inner.extend(self.followed.all());
     }
 
     /// Ends the window, and returns what it reports.
     pub(in crate::kernel) fn settle(&mut self) -> Vec<KernelEvent> {
-        let Window { touched, containers, mut host, pairs, uplinks } = std::mem::take(&mut self.window);
+        let Window { touched, containers, inner, mut host, pairs, uplinks } = std::mem::take(&mut self.window);
         let now = monotonic::now();
         for index in touched {
             let Some(link) = self.links.get_mut(&index) else { continue };
@@ -178,7 +182,7 @@ impl Changes {
             link.settled = Some(link.now.clone());
         }
         let name = |index: &u32| self.links.get(index)?.now.name.parse().ok();
-        let containers: BTreeSet<_> = containers.iter().filter_map(name).collect();
+        let containers: BTreeSet<_> = containers.iter().filter_map(name).chain(inner).collect();
         let mut events = Vec::new();
         events.extend(host.then_some(KernelEvent::Changed));
         events.extend((!containers.is_empty()).then_some(KernelEvent::ContainersChanged(containers)));
@@ -265,6 +269,25 @@ impl Changes {
         }
     }
 
+    /// A message of a container's namespace with interfaces that have no other end.
+    fn without_end(&mut self, number: i32, kind: u16, payload: &[u8]) {
+        let index = match kind {
+            NEW_LINK | DEL_LINK => match parsed(kind, payload) {
+                Some(RouteNetlinkMessage::NewLink(message) | RouteNetlinkMessage::DelLink(message)) => {
+                    Some(message.header.index)
+                }
+                _ => None,
+            },
+            DEL_ADDRESS | DEL_ROUTE => concerned(kind, payload),
+            _ => None,
+        };
+        match index {
+            Some(LOOPBACK) => self.window.inner.extend(self.followed.within(number)),
+            Some(index) => self.window.inner.extend(self.followed.at(number, index)),
+            None => {}
+        }
+    }
+
     /// Notes what a message says about a link of netd.
     fn learn(&mut self, link: &Link) {
         let peer = link.peer_netns.zip(link.peer);
@@ -306,7 +329,7 @@ impl Changes {
     /// A message about a bridge port (`br_info_notify`, net/bridge/br_netlink.c).
     fn port(&mut self, message: &LinkMessage) {
         let Some(link) = self.links.get_mut(&message.header.index) else { return };
-        let Some(port) = port_flags(message) else { return };
+        let Some(port) = port_settings(message) else { return };
         let before = link.port.replace(port);
         self.window.host |= link.settled.is_some() && before != Some(port);
     }
@@ -327,8 +350,8 @@ fn is_of_bridge(message: &LinkMessage) -> bool {
     message.header.interface_family == AddressFamily::Bridge
 }
 
-/// Hairpin mode and isolation.
-fn port_flags(message: &LinkMessage) -> Option<(bool, bool)> {
+/// Hairpin mode, isolation, and the VLAN that it is kept in.
+fn port_settings(message: &LinkMessage) -> Option<(bool, bool, Option<VlanId>)> {
     let infos = message.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::ProtoInfoBridge(infos) => Some(infos),
         _ => None,
@@ -344,43 +367,5 @@ fn port_flags(message: &LinkMessage) -> Option<(bool, bool)> {
             value.first().is_some_and(|byte| *byte != 0)
         })
     };
-    Some((flag(PORT_HAIRPIN), flag(PORT_ISOLATED)))
-}
-
-/// The interface of an address or route that was added or removed, unless the kernel manages it: link-local addresses,
-/// and the routes to them and to multicast groups.
-fn concerned(kind: u16, payload: &[u8]) -> Option<u32> {
-    match parsed(kind, payload)? {
-        RouteNetlinkMessage::NewAddress(message) | RouteNetlinkMessage::DelAddress(message) => {
-            let AddressMessage { header, attributes, .. } = message;
-            let is_local = |attribute: &AddressAttribute| matches!(attribute, AddressAttribute::Address(ip) if address::link_local(*ip));
-            (!attributes.iter().any(is_local)).then_some(header.index)
-        }
-        RouteNetlinkMessage::DelRoute(RouteMessage { attributes, .. }) => {
-            let is_kernels = |attribute: &RouteAttribute| matches!(attribute, RouteAttribute::Destination(RouteAddress::Inet6(ip)) if ip.is_unicast_link_local() || ip.is_multicast());
-            if attributes.iter().any(is_kernels) {
-                return None;
-            }
-            attributes.iter().find_map(|attribute| match attribute {
-                RouteAttribute::Oif(index) => Some(*index),
-                _ => None,
-            })
-        }
-        _ => None,
-    }
-}
-
-/// The interface of a `struct tcmsg` (linux/rtnetlink.h): a family, three bytes of padding, an int.
-fn index_after_family(payload: &[u8]) -> Option<u32> {
-    payload.get(4..8)?.first_chunk().map(|index| u32::from_ne_bytes(*index))
-}
-
-/// Whether a `RTM_NEWNETCONF` is about forwarding: it was switched on or off.
-fn mentions_forwarding(payload: &[u8]) -> bool {
-    let Some(attributes) = payload.get(CONFIGURATION_HEADER..) else { return false };
-    let has = |kind: u16, value: Option<&[u8]>| {
-        let mut all = NlasIterator::new(attributes).flatten();
-        all.any(|attribute| attribute.kind() == kind && value.is_none_or(|value| attribute.value() == value))
-    };
-    has(FORWARDING, None) && has(INTERFACE, Some(&ALL_INTERFACES.to_ne_bytes()))
+    Some((flag(PORT_HAIRPIN), flag(PORT_ISOLATED), vlan::kept_in(message)))
 }

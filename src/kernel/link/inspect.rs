@@ -7,7 +7,7 @@ use netlink_packet_route::route::RouteMessage;
 
 use super::container::LOOPBACK;
 use super::route::HostRoute;
-use super::{Link, address, container_route, route};
+use super::{Link, address, container_route, route, vlan};
 use crate::kernel::netlink::socket::{Netlink, failed};
 use crate::kernel::netns::Visit;
 use crate::kernel::{KernelError, link, netns};
@@ -81,9 +81,11 @@ fn host_end(host: &mut Netlink, namespace: &File, inner: &Link) -> Result<Option
     }
     let Ok(name) = outer.name.parse() else { return Ok(None) };
     let master = outer.master.map(|master| link::get_by_index(host, master)).transpose()?.flatten();
+    let filters_vlans = master.as_ref().is_some_and(|master| master.filters_vlans == Some(true));
+    let vlan = filters_vlans.then(|| vlan::list(host)).transpose()?.and_then(|ports| ports.get(&index).copied());
     let bridge =
         master.filter(|master| master.kind == ObservedKind::Bridge).and_then(|master| master.name.parse().ok());
-    Ok(Some(HostEnd { name, bridge, up: outer.up, isolated: outer.isolated }))
+    Ok(Some(HostEnd { name, bridge, up: outer.up, isolated: outer.isolated, vlan }))
 }
 
 #[cfg(test)]

@@ -5,21 +5,27 @@ pub mod bridge;
 pub(super) mod changes;
 pub mod container;
 pub mod container_route;
+pub mod inner;
 pub mod inspect;
 pub mod monitor;
 pub mod neighbour;
+mod notice;
+pub mod parent;
 pub mod route;
+pub mod shim;
+pub mod stacked;
 pub mod stand_in;
 pub mod trace;
 pub mod veth;
+pub mod vlan;
 
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, InfoBridgePort, InfoKind, InfoPortData, LinkAttribute, LinkExtentMask, LinkFlags,
-    LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, LinkAttribute,
+    LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use nix::net::if_::if_nametoindex;
@@ -67,6 +73,9 @@ pub struct Link {
     pub mtu: u32,
     /// Bridge port isolation.
     pub isolated: bool,
+    /// For a bridge: whether it tells VLANs apart (`IFLA_BR_VLAN_FILTERING`); `None` if the kernel cannot, which sends no
+    /// `IFLA_BR_VLAN_DEFAULT_PVID` then (`br_fill_info`, net/bridge/br_netlink.c).
+    pub filters_vlans: Option<bool>,
     /// IPv6 is enabled on it.
     pub ipv6: bool,
     /// `None` if it has no address of six bytes.
@@ -96,6 +105,7 @@ impl Link {
             up: message.header.flags.contains(LinkFlags::Up),
             mtu: 0,
             isolated: false,
+            filters_vlans: None,
             ipv6: false,
             mac: None,
             peer: None,
@@ -127,6 +137,10 @@ impl Link {
             LinkInfo::PortData(InfoPortData::BridgePort(port)) => {
                 self.isolated = port.contains(&InfoBridgePort::Isolated(true));
             }
+            LinkInfo::Data(InfoData::Bridge(data)) => {
+                let knows_vlans = data.iter().any(|one| matches!(one, InfoBridge::VlanDefaultPvid(_)));
+                self.filters_vlans = knows_vlans.then(|| data.contains(&InfoBridge::VlanFiltering(true)));
+            }
             _ => {}
         }
     }
@@ -144,6 +158,7 @@ fn observed_kind(kind: &InfoKind) -> ObservedKind {
         InfoKind::Ifb => ObservedKind::Ifb,
         InfoKind::Tun => ObservedKind::Tun,
         InfoKind::Netkit => ObservedKind::Netkit,
+        InfoKind::MacVlan => ObservedKind::Macvlan,
         other => ObservedKind::Other(other.to_string()),
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 
 use super::changes::{CONTAINER_TYPES, Changes, HOST_TYPES};
+use super::inner::Followed;
 use crate::base::deadline::Deadline;
 use crate::kernel::link;
 use crate::kernel::monitor::{Monitor, Received, Running, Woken, received, start, wait};
@@ -43,13 +44,11 @@ const DATAGRAM: usize = 64 << 10;
 
 /// Calls `tell` for every link of netd, and every pair and bridge of other programs, that is removed from the calling
 /// thread's network namespace, whoever deleted it; and once for a group of changes that another program made to links of
-/// netd, or to pairs of its own. `own`: the port id of netd's socket, whose limits nobody else has changed.
-pub(in crate::kernel) fn monitor(own: u32, tell: Tell) -> Result<Running, KernelError> {
-    start(Links { own, changes: Changes::default(), buffer: Vec::with_capacity(DATAGRAM) }, tell).map_err(failed(
-        "listen to",
-        "link notifications",
-        "see `dmesg` and `ulimit -u`",
-    ))
+/// netd, or to pairs of its own. `own`: the port id of netd's socket, whose limits nobody else has changed. `followed`: the
+/// interfaces in containers that have no other end.
+pub(in crate::kernel) fn monitor(own: u32, followed: Followed, tell: Tell) -> Result<Running, KernelError> {
+    let links = Links { own, followed, changes: Changes::default(), buffer: Vec::with_capacity(DATAGRAM) };
+    start(links, tell).map_err(failed("listen to", "link notifications", "see `dmesg` and `ulimit -u`"))
 }
 
 /// Calls `tell` periodically until the returned sender is dropped.
@@ -74,6 +73,7 @@ struct Source {
 /// The monitor.
 struct Links {
     own: u32,
+    followed: Followed,
     changes: Changes,
     buffer: Vec<u8>,
 }
@@ -101,7 +101,7 @@ impl Monitor for Links {
         }
         // After the subscription, so that no link is missed.
         let links = link::list(&mut Netlink::open()?).map_err(io::Error::other)?;
-        self.changes = Changes::of_settled(&links, self.own);
+        self.changes = Changes::of_settled(&links, self.own, self.followed.clone());
         Ok(Source { host, containers })
     }
 

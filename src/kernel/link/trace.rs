@@ -50,14 +50,8 @@ pub fn into(host: &mut Netlink, host_ifname: &IfName, path: &Path) -> Result<Opt
 /// The namespaces of this machine that the host's namespace has numbered, with a path of each: of those that lead to it,
 /// its name.
 fn namespaces(host: &mut Netlink, named: &Path) -> Result<BTreeMap<i32, PathBuf>, KernelError> {
-    let mut paths = find::search();
-    for path in fs::read_dir(named).into_iter().flatten().flatten().map(|entry| entry.path()) {
-        if let Ok(found) = fs::metadata(&path) {
-            paths.insert(found.ino(), path);
-        }
-    }
     let mut numbered = BTreeMap::new();
-    for path in paths.into_values() {
+    for path in paths(named) {
         let Ok(namespace) = File::open(&path) else { continue };
         // The kernel refuses what is no network namespace.
         if let Ok(Some(number)) = netns_number(host, &namespace) {
@@ -65,6 +59,17 @@ fn namespaces(host: &mut Netlink, named: &Path) -> Result<BTreeMap<i32, PathBuf>
         }
     }
     Ok(numbered)
+}
+
+/// A path of each namespace of this machine that something leads to: of those that have one, the name.
+pub(super) fn paths(named: &Path) -> impl Iterator<Item = PathBuf> {
+    let mut paths = find::search();
+    for path in fs::read_dir(named).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        if let Ok(found) = fs::metadata(&path) {
+            paths.insert(found.ino(), path);
+        }
+    }
+    paths.into_values()
 }
 
 fn traced(host: &mut Netlink, pair: &Link, path: &Path) -> Result<Option<Traced>, KernelError> {

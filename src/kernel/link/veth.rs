@@ -1,7 +1,8 @@
 //! A container's interface that is one end of a veth pair: `Step::Attach`; and `Step::DefaultRoutes`.
 //!
 //! Order of attaching: the pair is created in one message, down, with the container's end directly in its namespace.
-//! Then the host end becomes a hairpin (and isolated) port and comes up, so that it is never up without being isolated.
+//! Then the host end becomes a hairpin (and isolated) port, in its VLAN only if it has one, and comes up, so that it is
+//! never up without being isolated.
 //! Then the container's end is brought up and gets its addresses and routes in one send. Only then does the host end
 //! enter the group of netd's links: this shows which links a killed daemon left unfinished, and those are recreated.
 //! Both ends are settled before it returns.
@@ -18,7 +19,7 @@ use nix::net::if_::if_nametoindex;
 use rtnetlink::{LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::container::LOOPBACK;
-use super::{address, container, route};
+use super::{address, container, route, vlan};
 use crate::kernel::netlink::socket::{Netlink, Outcome, Request, failed};
 use crate::kernel::netns::Visit;
 use crate::kernel::sysctl::Sysctl;
@@ -108,11 +109,15 @@ fn visit_container(link: &EndpointLink, namespace: File) -> Result<Visit<(Netlin
 fn set_up_port(host: &mut Netlink, sysctl: &Sysctl, link: &EndpointLink, pair: &VethPair) -> Result<(), KernelError> {
     let name = pair.host_ifname.as_str();
     sysctl.prepare_port(name)?;
-    host.all(&[port(link, pair)]).map_err(failed("set up bridge port", name, LOOK))
+    host.all(&port(link, pair)?).map_err(failed("set up bridge port", name, LOOK))
 }
 
-/// The kernel applies the port's settings before the flags (rtnl_changelink, net/core/rtnetlink.c).
-fn port(link: &EndpointLink, pair: &VethPair) -> Request {
+/// Comes up last: the kernel applies the port's settings before the flags (rtnl_changelink, net/core/rtnetlink.c).
+fn port(link: &EndpointLink, pair: &VethPair) -> Result<Vec<Request>, KernelError> {
+    let mut requests = match pair.vlan {
+        Some(vlan) => vlan::keep_in(link::index(&pair.host_ifname)?, vlan),
+        None => Vec::new(),
+    };
     let port = LinkMessageBuilder::<LinkBridgePort>::default()
         .set_port_kind(InfoPortKind::Bridge)
         .hairpin(true)
@@ -121,21 +126,25 @@ fn port(link: &EndpointLink, pair: &VethPair) -> Request {
         .alias(link.alias())
         .up()
         .build();
-    Request::plain(RouteNetlinkMessage::NewLink(port))
+    requests.push(Request::plain(RouteNetlinkMessage::NewLink(port)));
+    Ok(requests)
 }
 
 /// Restores host ends that exist, all in a few sends. Continues after an error and reports the first one.
 pub fn restore_ports(host: &mut Netlink, sysctl: &Sysctl, links: &[EndpointLink]) -> Result<(), KernelError> {
     let mut requests = Vec::new();
     let mut first_error = None;
-    let mut pairs = Vec::new();
+    let mut of_request: Vec<&VethPair> = Vec::new();
     for link in links {
-        let LinkKind::Veth(pair) = &link.kind;
-        let bridge = sysctl.prepare_port(pair.host_ifname.as_str()).and_then(|()| link::index(&pair.bridge));
-        match bridge {
-            Ok(bridge) => {
-                requests.extend([rejoin(link, pair, bridge), port(link, pair)]);
-                pairs.push(pair);
+        let LinkKind::Veth(pair) = &link.kind else { continue };
+        let restored = sysctl
+            .prepare_port(pair.host_ifname.as_str())
+            .and_then(|()| Ok((rejoin(link, pair, link::index(&pair.bridge)?), port(link, pair)?)));
+        match restored {
+            Ok((rejoin, port)) => {
+                requests.push(rejoin);
+                requests.extend(port);
+                of_request.resize(requests.len(), pair);
             }
             Err(error) => first_error = first_error.or(Some(error)),
         }
@@ -143,11 +152,12 @@ pub fn restore_ports(host: &mut Netlink, sysctl: &Sysctl, links: &[EndpointLink]
     let outcomes = host.send(&requests).map_err(failed("restore", "bridge ports", LOOK))?;
     for (place, outcome) in outcomes.into_iter().enumerate() {
         if let Err(error) = outcome {
-            let name = pairs.get(place / 2).map_or("a bridge port", |pair| pair.host_ifname.as_str());
+            let name = of_request.get(place).map_or("a bridge port", |pair| pair.host_ifname.as_str());
             first_error = first_error.or(Some(failed("restore bridge port", name, LOOK)(error)));
         }
     }
-    for pair in pairs {
+    of_request.dedup();
+    for pair in of_request {
         settle(host, &pair.host_ifname);
     }
     first_error.map_or(Ok(()), Err)
@@ -165,7 +175,7 @@ fn rejoin(link: &EndpointLink, pair: &VethPair, bridge: u32) -> Request {
     Request::plain(RouteNetlinkMessage::SetLink(link))
 }
 
-fn set_up_container(inside: &mut Netlink, link: &EndpointLink, index: u32) -> Result<(), KernelError> {
+pub(super) fn set_up_container(inside: &mut Netlink, link: &EndpointLink, index: u32) -> Result<(), KernelError> {
     let up = |index| Request::plain(RouteNetlinkMessage::SetLink(LinkUnspec::new_with_index(index).up().build()));
     let mut requests = vec![up(LOOPBACK), up(index)];
     requests.extend(link.addresses.iter().map(|address| address::add(index, *address)));
@@ -186,7 +196,7 @@ fn finish(host: &mut Netlink, name: &IfName) -> Result<(), KernelError> {
 }
 
 /// If the kernel cannot settle the carrier at once, it does so a moment later.
-fn settle(socket: &Netlink, ifname: &IfName) {
+pub(super) fn settle(socket: &Netlink, ifname: &IfName) {
     if let Err(error) = sys::settle_carrier(socket, ifname.as_str()) {
         tracing::debug!(%ifname, %error, "the interface has no carrier yet");
     }

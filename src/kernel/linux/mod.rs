@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::dns::kept::Kept;
 use super::dns::resolv_conf::Files;
@@ -13,24 +14,27 @@ use super::host::interfaces::Interfaces;
 use super::host::kept_ports::KeptPorts;
 use super::host::port_holder::Ports;
 use super::host::{facts, foreign_firewalls};
+use super::link::inner::Followed;
 use super::link::stand_in::Leaving;
-use super::link::{address, bridge, container, inspect, monitor, neighbour, trace, veth};
+use super::link::{address, bridge, container, inner, inspect, monitor, neighbour, parent, shim, stacked, trace, veth};
 use super::monitor::Running;
 use super::netlink::socket::{Netlink, failed};
-use super::netns::engines;
 use super::netns::find::Holders;
 use super::netns::monitor::NetnsWatch;
+use super::netns::{engines, wire};
 use super::nft::Nft;
 use super::nft::conntrack::Conntrack;
 use super::sysctl::Sysctl;
 use super::{DnsSockets, Kernel, KernelError, KernelEvent, PortSocket, Tell, link, netns, tc};
 use crate::model::bandwidth::Shaping;
+use crate::model::egress::Opening;
 use crate::model::endpoint::Netns;
 use crate::model::host::foreign_firewall::Foreign;
-use crate::model::host::observed::{DeniedFlow, HostFacts, Observed, ObservedInterface, Traced};
+use crate::model::host::observed::{DeniedFlow, HostFacts, Inner, Observed, ObservedInterface, Traced};
+use crate::model::host::parent::{Device, Parent};
 use crate::model::host::probe::{OnBridge, Probe};
 use crate::model::host::routing::Routing;
-use crate::model::host::step::{Flows, HostPort, LinkKind, Step};
+use crate::model::host::step::{EndpointLink, HostPort, LinkKind, Step};
 use crate::model::inside::Inside;
 use crate::model::names::IfName;
 
@@ -66,6 +70,8 @@ pub struct Linux {
     kept: Kept,
     /// What is being removed after a probe.
     leaving: Leaving,
+    /// The interfaces in containers that have no other end.
+    followed: Followed,
 }
 
 impl Linux {
@@ -87,6 +93,7 @@ impl Linux {
             ticking: None,
             kept: Kept::default(),
             leaving: Leaving::default(),
+            followed: Followed::default(),
         })
     }
 
@@ -94,6 +101,20 @@ impl Linux {
     /// keep.
     pub fn with_kept(self, kept: Kept, ports: KeptPorts) -> Self {
         Self { kept, ports: Ports::new(ports), ..self }
+    }
+}
+
+impl Linux {
+    /// Deletes all of them, and reports the first error.
+    fn detach(&mut self, links: &[EndpointLink]) -> Result<(), KernelError> {
+        let pairs: Vec<&IfName> =
+            links.iter().filter_map(|link| link.kind.pair()).map(|pair| &pair.host_ifname).collect();
+        let mut done = if pairs.is_empty() { Ok(()) } else { link::delete(&mut self.netlink, &pairs) };
+        for link in links.iter().filter(|link| link.kind.pair().is_none()) {
+            self.followed.remove(link.kind.host_ifname());
+            done = done.and(stacked::delete(&link.netns, &link.ifname));
+        }
+        done
     }
 }
 
@@ -157,6 +178,30 @@ impl Kernel for Linux {
         self.nft.denied()
     }
 
+    fn parent(&mut self, name: &IfName) -> Result<Option<Parent>, KernelError> {
+        parent::get(&mut self.netlink, name)
+    }
+
+    fn has_device(&mut self, device: Device) -> Result<bool, KernelError> {
+        parent::has_device(&mut self.netlink, device)
+    }
+
+    fn follow(&mut self, link: &EndpointLink) -> Result<(), KernelError> {
+        self.followed.add(&mut self.netlink, link)
+    }
+
+    fn inner(&mut self) -> Result<Vec<Inner>, KernelError> {
+        inner::all(Path::new(NAMESPACES))
+    }
+
+    fn open(&mut self, close: &[Opening], open: &[(Opening, Duration)]) -> Result<(), KernelError> {
+        self.nft.open(close, open)
+    }
+
+    fn opened(&mut self) -> Result<Vec<(Opening, Duration)>, KernelError> {
+        self.nft.opened()
+    }
+
     fn has_link(&mut self, name: &IfName) -> bool {
         link::index(name).is_ok()
     }
@@ -196,16 +241,19 @@ impl Kernel for Linux {
             }
             Step::Attach(link) => match &link.kind {
                 LinkKind::Veth(pair) => veth::attach(&mut self.netlink, &self.sysctl, link, pair),
+                LinkKind::Stacked(on) => {
+                    stacked::attach(&mut self.netlink, link, on)?;
+                    self.followed.add(&mut self.netlink, link)
+                }
             },
+            Step::AddShim(shim) => shim::add(&mut self.netlink, &self.sysctl, shim),
+            Step::DeleteShim(shim) => shim::delete(&mut self.netlink, &shim.name),
+            Step::ShimRoutes { shim, remove, add } => shim::change_routes(&mut self.netlink, shim, remove, add),
             Step::Rename { from, to } => link::rename(&mut self.netlink, from, to),
             Step::RestorePorts(links) => veth::restore_ports(&mut self.netlink, &self.sysctl, links),
             Step::Restore { link, link_layer } => container::restore(link, *link_layer),
-            Step::Detach(links) => {
-                let names = links.iter().map(|link| match &link.kind {
-                    LinkKind::Veth(pair) => &pair.host_ifname,
-                });
-                link::delete(&mut self.netlink, &names.collect::<Vec<_>>())
-            }
+            Step::Detach(links) => self.detach(links),
+            Step::DeleteInner { netns, ifname } => stacked::delete(netns, ifname),
             Step::DeleteStray(name) => link::delete(&mut self.netlink, &[name]),
             Step::Address(link) => container::add(link),
             Step::RemoveAddresses(link) => container::remove(link),
@@ -223,11 +271,7 @@ impl Kernel for Linux {
                 self.ports.release(ports);
                 Ok(())
             }
-            Step::ForgetFlows(flows) => {
-                self.conntrack.forget(flows)?;
-                let is_denied = flows.iter().any(|flow| matches!(flow, Flows::Denied(_)));
-                if is_denied { self.nft.forget_within() } else { Ok(()) }
-            }
+            Step::ForgetFlows(flows) => self.conntrack.forget(flows),
             Step::Resolv { netns, before, now } => self.files.apply(netns, before.as_deref(), now.as_deref()),
         }
     }
@@ -243,6 +287,10 @@ impl Kernel for Linux {
 
     fn serve_port(&mut self, port: &HostPort) -> Result<Option<PortSocket>, KernelError> {
         self.ports.serve(port)
+    }
+
+    fn send_frame(&mut self, netns: &Netns, ifname: &IfName, frame: &[u8]) -> Result<(), KernelError> {
+        wire::send(netns, ifname, frame)
     }
 
     fn release_given_ports(&mut self) {
@@ -287,7 +335,8 @@ impl Kernel for Linux {
     fn ends_into(&mut self, namespaces: &BTreeSet<i32>) -> Result<BTreeSet<IfName>, KernelError> {
         let links = link::list(&mut self.netlink)?;
         let leads = |link: &&link::Link| link.peer_netns.is_some_and(|number| namespaces.contains(&number));
-        Ok(links.iter().filter(leads).filter_map(|link| link.name.parse().ok()).collect())
+        let inner = namespaces.iter().flat_map(|number| self.followed.within(*number));
+        Ok(links.iter().filter(leads).filter_map(|link| link.name.parse().ok()).chain(inner).collect())
     }
 
     fn leave_inside(&mut self, netns: &Netns) -> Result<(), KernelError> {
@@ -333,7 +382,7 @@ impl Kernel for Linux {
         // Four threads send events; the mutex serializes them.
         let tell = Mutex::new(tell);
         let tell: Tell = Arc::new(move |event| tell.lock().unwrap_or_else(PoisonError::into_inner)(event));
-        self.links = Some(monitor::monitor(self.netlink.port(), tell.clone())?);
+        self.links = Some(monitor::monitor(self.netlink.port(), self.followed.clone(), tell.clone())?);
         self.ticking = Some(monitor::tick(tell.clone())?);
         self.namespaces = Some(NetnsWatch::start(tell.clone())?);
         self.nft.monitor(tell)

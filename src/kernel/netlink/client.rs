@@ -90,6 +90,12 @@ impl Client {
         Ok(Self { socket, port, next: FIRST, buffer: Vec::with_capacity(DATAGRAM) })
     }
 
+    /// Prepares for datagrams of this many bytes.
+    pub(super) fn make_room(&mut self, bytes: usize) {
+        self.buffer.clear();
+        self.buffer.reserve(bytes);
+    }
+
     /// Sends the requests, each with flags besides `NLM_F_REQUEST`, as one datagram. Returns the sequence number of the
     /// first; each of the others has the one after it.
     pub(super) fn send<M: NetlinkSerializable>(

@@ -3,6 +3,7 @@
 //! It belongs to the network namespace of the thread that opened it.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_packet_core::{NLA_HEADER_SIZE, NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR, NetlinkBuffer, NlasIterator};
 use netlink_packet_netfilter::none::ControlMessage;
@@ -11,6 +12,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::sys::socket::{setsockopt, sockopt};
 
 use super::client::{Client, DATAGRAM, append, refusal};
+use super::socket::ask_for_buffer;
 
 /// `NFNL_SUBSYS_NFTABLES`.
 pub(in crate::kernel) const NFTABLES: u8 = 10;
@@ -124,6 +126,17 @@ impl Netfilter {
         Ok(self.0.ask(message, flags, Reply::parse)?)
     }
 
+    /// Prepares for messages that come without a request: the bytes of the longest one, and of all that wait.
+    pub(in crate::kernel) fn make_room(&mut self, longest: usize, waiting: usize) {
+        self.0.make_room(longest);
+        ask_for_buffer(&self.0.socket, waiting);
+    }
+
+    /// The messages of the next datagram, if one has arrived; else an error.
+    pub(in crate::kernel) fn heard(&mut self) -> io::Result<Vec<Reply>> {
+        Ok(self.0.receive_now()?.flatten().filter_map(|message| Reply::parse(&message)).collect())
+    }
+
     /// Sends messages that take effect together or not at all.
     pub(in crate::kernel) fn commit(&mut self, batch: &Batch) -> Result<(), Refused> {
         if batch.len == 0 {
@@ -176,6 +189,12 @@ impl Netfilter {
             None if done => Ok(()),
             None => Err(Refused { message: 0, error: silent }),
         }
+    }
+}
+
+impl AsFd for Netfilter {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.socket.as_fd()
     }
 }
 

@@ -7,6 +7,7 @@ pub mod listening;
 pub mod monitor;
 pub mod oci;
 pub mod sandbox;
+pub mod wire;
 
 use std::fs::{File, OpenOptions};
 use std::io;

@@ -1,17 +1,14 @@
-//! What policies have denied, as the rules note it in sets of both tables; and the flows that pass within bridges, which are
-//! forgotten when policies change.
+//! What policies have denied, as the rules note it in sets of both tables.
 
-use std::io;
 use std::net::IpAddr;
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST};
+use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_netfilter::nftables::{NfTablesMessage, SetElementList, SetElementMessage};
 
 use super::counted::counters;
 use super::wire::message;
 use super::{Nft, failed};
 use crate::kernel::KernelError;
-use crate::kernel::netlink::netfilter::Batch;
 use crate::logic::firewall::{policy, within};
 use crate::model::address::Family;
 use crate::model::host::element::Table;
@@ -40,25 +37,6 @@ impl Nft {
             }
         }
         Ok(found)
-    }
-
-    /// Forgets the flows that pass within bridges: their next packet is compared as if it began one.
-    pub fn forget_within(&mut self) -> Result<(), KernelError> {
-        let mut batch = Batch::default();
-        for family in FAMILIES {
-            let attributes = address_of(Table::Bridge, within::flows(family));
-            let flush = NfTablesMessage::DeleteSetElement(SetElementMessage { attributes });
-            batch.push(message(Table::Bridge, flush), NLM_F_REQUEST, None);
-        }
-        let done: io::Result<()> = match self.netfilter.commit(&batch) {
-            Err(refused) if refused.error.raw_os_error() != Some(libc::ENOENT) => Err(refused.error),
-            // Without the table there is nothing to forget, and repair brings it back.
-            _ => Ok(()),
-        };
-        done.map_err(failed("forget flows of", Table::Bridge))?;
-        self.transactions += 1;
-        self.note(true, |_| {});
-        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use nix::sched::{CloneFlags, unshare};
 
 use super::fingerprint::shape;
-use super::program::{Input, run_first};
+use super::program::load;
 use crate::kernel::netlink::netfilter::Netfilter;
 use crate::model::host::element::Table;
 
@@ -18,8 +18,12 @@ use crate::model::host::element::Table;
 #[derive(Debug, Default)]
 pub(super) struct Expected {
     known: BTreeMap<Table, Vec<u8>>,
-    trying: BTreeMap<Table, JoinHandle<io::Result<Vec<u8>>>>,
+    trying: BTreeMap<Table, JoinHandle<io::Result<Tried>>>,
+    hands_over: Option<bool>,
 }
+
+/// The shape of a table, and whether it has the rule that hands packets to netd.
+type Tried = (Vec<u8>, bool);
 
 impl Expected {
     /// Begins to try these: an `nft` process takes 10 to 30 ms, in which the caller can do something else.
@@ -34,10 +38,21 @@ impl Expected {
     pub(super) fn of(&mut self, table: Table) -> io::Result<&[u8]> {
         if !self.known.contains_key(&table) {
             let begun = self.trying.remove(&table).and_then(|thread| end(thread).ok());
-            let shape = begun.map_or_else(|| end(begin(table)?), Ok)?;
+            let (shape, hands_over) = begun.map_or_else(|| end(begin(table)?), Ok)?;
+            if table == Table::Inet {
+                self.hands_over = Some(hands_over);
+            }
             self.known.insert(table, shape);
         }
         self.known.get(&table).map(Vec::as_slice).ok_or_else(|| io::Error::other("no shape"))
+    }
+
+    /// Whether this kernel can hand packets to netd.
+    pub(super) fn hands_over(&mut self) -> io::Result<bool> {
+        if self.hands_over.is_none() {
+            self.of(Table::Inet)?;
+        }
+        Ok(self.hands_over.unwrap_or(true))
     }
 
     /// Must be tried again: a different nft may produce a different table.
@@ -47,15 +62,16 @@ impl Expected {
     }
 }
 
-fn begin(table: Table) -> io::Result<JoinHandle<io::Result<Vec<u8>>>> {
-    let load = move || {
+fn begin(table: Table) -> io::Result<JoinHandle<io::Result<Tried>>> {
+    let try_it = move || {
         unshare(CloneFlags::CLONE_NEWNET)?;
-        run_first(&Input::of(table, &[]))?;
-        shape(&mut Netfilter::open()?, table)?.ok_or_else(|| io::Error::other("nft loaded no table"))
+        let hands_over = load(table, &[])?;
+        let shape = shape(&mut Netfilter::open()?, table)?;
+        Ok((shape.ok_or_else(|| io::Error::other("nft loaded no table"))?, hands_over))
     };
-    std::thread::Builder::new().name("nft-expected".into()).spawn(load)
+    std::thread::Builder::new().name("nft-expected".into()).spawn(try_it)
 }
 
-fn end(thread: JoinHandle<io::Result<Vec<u8>>>) -> io::Result<Vec<u8>> {
+fn end(thread: JoinHandle<io::Result<Tried>>) -> io::Result<Tried> {
     thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that tried it is gone")))
 }

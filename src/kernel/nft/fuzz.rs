@@ -9,7 +9,7 @@ use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ConntrackMessageTy
 
 use super::monitor::{Listener, Own, Touched, generation};
 use super::wire::{Change, decode, push};
-use super::{conntrack, containers, fingerprint};
+use super::{conntrack, containers, fingerprint, resend};
 use crate::kernel::netlink::netfilter::{Batch, Reply, attributes};
 use crate::kernel::netlink::socket::Parts;
 use crate::logic::firewall::sets::{Entry, Set, elements, entries};
@@ -27,6 +27,7 @@ fn replies(datagram: &[u8]) -> Vec<Reply> {
 /// One run of the fuzzer with a dump of the firewall table, or a notification of it. Panics if a promise is broken.
 pub fn attack(datagram: &[u8]) {
     let replies = replies(datagram);
+    replies.iter().filter_map(resend::packet).for_each(sent_again);
     let mut all: Vec<Entry> = Vec::new();
     for set in Set::all() {
         let (entries, _) = decode(set, &replies);
@@ -40,6 +41,13 @@ pub fn attack(datagram: &[u8]) {
     assert_eq!(crate::logic::firewall::sets::elements(whole), (elements, 0));
     shape(&replies);
     heard(datagram, &replies);
+}
+
+/// What is sent again is a whole packet to where it goes, and it is the same when it is prepared once more.
+fn sent_again(packet: resend::Packet) {
+    let resend::Packet { bytes, to, .. } = packet;
+    let mut twice = bytes.clone();
+    assert_eq!((super::again::again(&mut twice), twice), (Some(to), bytes));
 }
 
 /// What was read is written such that it is read as the same: netd deletes what it has read.

@@ -3,6 +3,7 @@
 //!
 //! An [`Nft`] works in the network namespace of the thread that created it, and is used from that thread.
 
+mod again;
 pub mod conntrack;
 mod containers;
 mod counted;
@@ -13,8 +14,10 @@ pub(super) mod fingerprint;
 #[doc(hidden)]
 pub mod fuzz;
 pub(super) mod monitor;
+mod opened;
 mod possible;
 mod program;
+mod resend;
 mod seen;
 mod services;
 #[cfg(test)]
@@ -24,6 +27,7 @@ pub(super) mod tests;
 #[cfg(test)]
 mod traffic;
 mod verdict;
+mod watch;
 pub(super) mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,9 +35,9 @@ use std::fmt::Display;
 use std::io;
 use std::sync::Arc;
 
+use super::KernelError;
 use super::monitor::Running;
 use super::netlink::netfilter::{Batch, Netfilter, Refused, Reply};
-use super::{KernelError, Tell};
 use crate::logic::firewall::sets::{Entry, Set, elements, entries};
 use crate::model::host::element::{Element, Table};
 use crate::model::host::observed::{Firewall, Structure};
@@ -42,8 +46,9 @@ use fingerprint::shape;
 use monitor::{Own, generation};
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_netfilter::nftables::{GenMessage, NfTablesMessage};
-use program::{Input, run_first};
-use seen::{HEARS, Seen};
+pub use resend::RESENDING;
+use seen::Seen;
+use watch::Teller;
 use wire::{Change, DESTROY, decode, list, message, push};
 
 /// What to inspect if the firewall refuses a change.
@@ -61,12 +66,17 @@ pub struct Nft {
     /// The virtual addresses and ports of services in the kernel, as far as is known: without any, their table goes.
     served: BTreeSet<Element>,
     own: Arc<Own>,
+    /// Others may have changed what is open since it was read.
+    opened_unsure: bool,
     /// What the tables hold, while the watch tells of changes by others; and netd's own transactions since.
     seen: Option<Seen>,
     transactions: u32,
     watch: Option<Running>,
     /// The monitor of netd's tables in containers.
     containers: Option<Running>,
+    /// Who sends first packets to strict ports again, from the first such port on.
+    resending: Option<Running>,
+    tell: Teller,
 }
 
 impl Nft {
@@ -80,10 +90,13 @@ impl Nft {
             impossible: BTreeMap::new(),
             served: BTreeSet::new(),
             own: Arc::default(),
+            opened_unsure: true,
             seen: None,
             transactions: 0,
             watch: None,
             containers: None,
+            resending: None,
+            tell: Teller::default(),
         })
     }
 
@@ -97,7 +110,7 @@ impl Nft {
     /// Replaces a whole table, structure and those of the elements that belong to it. This is one transaction, unless
     /// these are very many elements of services. A table of services without elements is deleted.
     pub fn replace_table(&mut self, table: Table, elements: &[Element]) -> Result<(), KernelError> {
-        let elements = of_table(elements, table);
+        let elements = table.of(elements);
         if let Some(held) = self.impossible.get_mut(&table) {
             *held = elements;
             return Ok(());
@@ -106,6 +119,8 @@ impl Nft {
             Table::Services => self.replace_services(&elements),
             Table::Inet | Table::Bridge => self.load(table, &elements),
         };
+        // What it cannot send again, the next observation reports.
+        _ = self.resend_for(&elements);
         self.note(replaced.is_ok(), |seen| seen.replace(table, elements.clone()));
         match replaced {
             Err(_) if !possible::is_possible(table) => {
@@ -117,7 +132,8 @@ impl Nft {
     }
 
     fn load<'a>(&mut self, table: Table, elements: impl IntoIterator<Item = &'a Element>) -> Result<(), KernelError> {
-        self.run("load", table, &Input::of(table, &elements.into_iter().cloned().collect::<Vec<_>>()))
+        let elements: Vec<Element> = elements.into_iter().cloned().collect();
+        self.run("load", table, || program::load(table, &elements).map(drop))
     }
 
     /// Notes what netd has written, unless that is not certain.
@@ -137,7 +153,7 @@ impl Nft {
         for table in Table::ALL {
             if self.shape(table).map_err(failed("read", table))?.is_some() {
                 // Adding an existing table changes nothing, and a missing one can then be deleted.
-                self.run("delete", table, &[Input::Text(format!("add {table}\ndelete {table}\n"))])?;
+                self.run("delete", table, || program::delete(table))?;
             }
         }
         self.served.clear();
@@ -145,12 +161,17 @@ impl Nft {
     }
 
     /// Runs `nft` for one transaction.
-    fn run(&mut self, attempted: &'static str, table: Table, inputs: &[Input]) -> Result<(), KernelError> {
+    fn run(
+        &mut self,
+        attempted: &'static str,
+        table: Table,
+        transaction: impl FnOnce() -> io::Result<()>,
+    ) -> Result<(), KernelError> {
         let failed = failed(attempted, table);
         let own = Arc::clone(&self.own);
         let mut generations = own.lock();
         let before = self.generation().map_err(&failed)?;
-        run_first(inputs).map_err(&failed)?;
+        transaction().map_err(&failed)?;
         // Exactly one transaction happened, and it was netd's. Otherwise it is unknown which one was, and the watch
         // reports a change.
         let after = self.generation().map_err(&failed)?;
@@ -166,6 +187,7 @@ impl Nft {
     /// errors; a host port that already leads elsewhere fails the transaction. The table of services is there while it has
     /// elements.
     pub fn change(&mut self, remove: &[Element], add: &[Element]) -> Result<(), KernelError> {
+        self.resend_for(add)?;
         let changed = self.change_elements(remove, add);
         self.note(changed.is_ok(), |seen| seen.change(remove, add));
         changed
@@ -174,7 +196,7 @@ impl Nft {
     fn change_elements(&mut self, remove: &[Element], add: &[Element]) -> Result<(), KernelError> {
         for (table, elements) in &mut self.impossible {
             remove.iter().for_each(|element| _ = elements.remove(element));
-            elements.extend(of_table(add, *table));
+            elements.extend(table.of(add));
         }
         let (mut from, mut to) = (self.by_set(remove), self.by_set(add));
         if from.is_empty() && to.is_empty() {
@@ -308,8 +330,12 @@ impl Nft {
             }
         }
         firewall.refused = counted::by_interface(&self.dump(Set::Guarded).map_err(&failed)?);
+        self.opened_unsure |= seen.is_none();
+        firewall.opened_unsure = self.opened_unsure;
         firewall.unguarded = self.impossible.contains_key(&Table::Bridge);
         firewall.no_services = self.impossible.contains_key(&Table::Services);
+        firewall.hands_nothing_over = !self.hands_over();
+        firewall.resends_nothing = self.resends_nothing(&firewall.elements);
         self.served = firewall.elements.iter().filter(|element| services::is_served(element)).cloned().collect();
         self.transactions = 0;
         self.seen = match seen {
@@ -339,13 +365,6 @@ impl Nft {
         Ok((if undecodable + alone == 0 { Structure::Intact } else { Structure::Different }, elements))
     }
 
-    /// Counts the changes that other programs have made in tables of theirs; `None` if it is not certain how many there are.
-    pub fn elsewhere(&mut self) -> Option<(u64, u64)> {
-        let generation = self.generation().ok().filter(|_| self.watch.is_some())?;
-        let heard = self.own.heard_of(generation, HEARS);
-        (heard.generation == generation).then_some((heard.elsewhere, heard.lost))
-    }
-
     fn shape(&mut self, table: Table) -> io::Result<Option<Vec<u8>>> {
         shape(&mut self.netfilter, table)
     }
@@ -367,15 +386,6 @@ impl Nft {
             .ask(&message(Table::Inet, NfTablesMessage::GetGen(GenMessage { attributes: Vec::new() })), 0)?;
         replies.first().and_then(generation).ok_or_else(|| io::Error::other("the kernel told no generation"))
     }
-
-    /// Calls `tell` from a separate thread whenever another program changed netd's table, until this `Nft` is dropped.
-    pub fn monitor(&mut self, tell: Tell) -> Result<(), KernelError> {
-        let inner = containers::monitor(tell.clone());
-        self.containers = Some(inner.map_err(failed("watch", "the firewall of containers"))?);
-        let monitor = monitor::monitor(Arc::clone(&self.own), self.netfilter.port(), tell);
-        self.watch = Some(monitor.map_err(failed("watch", "the firewall"))?);
-        Ok(())
-    }
 }
 
 /// A change that the kernel refused, and its location.
@@ -386,8 +396,4 @@ struct Refusal {
 
 fn failed(attempted: &'static str, on: impl Display) -> impl Fn(io::Error) -> KernelError {
     move |source| KernelError::Io { attempted, on: on.to_string(), source, look: LOOK }
-}
-
-fn of_table(elements: &[Element], table: Table) -> BTreeSet<Element> {
-    elements.iter().filter(|element| element.table() == table).cloned().collect()
 }

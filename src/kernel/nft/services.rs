@@ -67,7 +67,7 @@ impl Nft {
         match self.load(Table::Services, []) {
             Err(_) if !possible::is_possible(Table::Services) => {
                 entries.retain(|set, _| set.table() != Table::Services);
-                self.impossible.insert(Table::Services, super::of_table(elements, Table::Services));
+                self.impossible.insert(Table::Services, Table::Services.of(elements));
                 Ok(())
             }
             loaded => loaded,

@@ -232,10 +232,10 @@ fn a_rule_that_is_replaced_in_its_place_is_noticed() {
     in_netns(|| {
         let mut nft = Nft::new().unwrap();
         replace(&mut nft, &[]);
-        let rules = run("nft -a list chain inet netd forward");
+        let rules = run("nft -a list chain inet netd unpublished");
         let last = rules.lines().rfind(|line| line.contains("unpublished port")).unwrap();
         let handle = last.rsplit(' ').next().unwrap();
-        run(&format!("nft replace rule inet netd forward handle {handle} accept"));
+        run(&format!("nft replace rule inet netd unpublished handle {handle} accept"));
         assert_eq!(observe(&mut nft).0, Structure::Different);
     });
 }

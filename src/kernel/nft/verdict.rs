@@ -3,15 +3,16 @@
 use netlink_packet_core::{DefaultNla, Emitable as _};
 
 use crate::kernel::netlink::netfilter::{attributes, text};
-use crate::model::host::element::Verdict;
+use crate::model::host::element::{Verdict, VerdictCode};
 
 /// `NFTA_VERDICT_CODE`, `NFTA_VERDICT_CHAIN`.
 const CODE: u16 = 1;
 const CHAIN: u16 = 2;
-/// `NF_ACCEPT` (linux/netfilter.h), `NFT_JUMP`, `NFT_GOTO`.
+/// `NF_ACCEPT` (linux/netfilter.h), `NFT_JUMP`, `NFT_GOTO`, `NFT_RETURN`.
 const ACCEPT: i32 = 1;
 const JUMP: i32 = -3;
 const GOTO: i32 = -4;
+const RETURN: i32 = -5;
 
 /// The attributes of a verdict.
 pub(super) fn encode(verdict: Verdict) -> Vec<u8> {
@@ -35,9 +36,10 @@ pub(super) fn decode(verdict: &[u8]) -> Option<Verdict> {
 }
 
 fn parts(verdict: Verdict) -> (i32, Option<&'static str>) {
-    match verdict.chain() {
-        None => (ACCEPT, None),
-        Some((chain, true)) => (JUMP, Some(chain)),
-        Some((chain, false)) => (GOTO, Some(chain)),
+    match verdict.code() {
+        VerdictCode::Accept => (ACCEPT, None),
+        VerdictCode::Return => (RETURN, None),
+        VerdictCode::Goto(chain) => (GOTO, Some(chain)),
+        VerdictCode::Jump(chain) => (JUMP, Some(chain)),
     }
 }

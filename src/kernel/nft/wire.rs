@@ -40,7 +40,7 @@ const INTERVAL_END: u32 = 1;
 /// `IFNAMSIZ` (linux/if.h).
 const IFNAMSIZ: usize = 16;
 /// Elements per message: one attribute holds them, and its length has 16 bits.
-const PER_MESSAGE: usize = 400;
+pub(super) const PER_MESSAGE: usize = 400;
 
 /// What happens to the entries of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -119,14 +119,14 @@ pub(in crate::kernel) fn endpoint(container: &Parked, number: u16) -> EndpointLi
             bridge: "nd-net1".parse().unwrap(),
             host_ifname: format!("ndv-{number}").parse().unwrap(),
             isolated: false,
+            vlan: None,
         }),
     }
 }
 
 /// What the link has on the host.
 pub(in crate::kernel) fn pair(link: &mut EndpointLink) -> &mut VethPair {
-    let LinkKind::Veth(pair) = &mut link.kind;
-    pair
+    link.kind.pair_mut().unwrap()
 }
 
 /// The attach step of the link.

@@ -221,7 +221,7 @@ mod tests {
         let network = samples::network("net1", &["10.0.0.0/29"]);
         let mut ipam = Ipam::default();
         ipam.add_network(&network);
-        let mut held = BTreeSet::from([network.subnets[0].gateway]);
+        let mut held = BTreeSet::from([network.subnets[0].gateway.unwrap()]);
         assert_eq!(take_next(&mut ipam, &network, &mut held).as_deref(), Some("10.0.0.2"));
         assert_eq!(take_next(&mut ipam, &network, &mut held).as_deref(), Some("10.0.0.3"));
         for address in ["10.0.0.3", "10.0.0.2"] {
@@ -271,7 +271,7 @@ mod tests {
         let network = samples::network("net1", &["fd00::/64"]);
         let mut ipam = Ipam::default();
         ipam.add_network(&network);
-        let mut held = BTreeSet::from([network.subnets[0].gateway]);
+        let mut held = BTreeSet::from([network.subnets[0].gateway.unwrap()]);
         let mut assigned = BTreeSet::new();
         for _ in 0..3 * MOST_RELEASED {
             let address: IpAddr = take_next(&mut ipam, &network, &mut held).unwrap().parse().unwrap();

@@ -85,6 +85,7 @@ pub fn candidates(spec: &PortSpec, facts: &HostFacts, start: u32) -> Vec<Vec<Pub
         host,
         container,
         protocol: spec.protocol,
+        mode: spec.mode,
     };
     match spec.host {
         Some(host) if host.count() == spec.container.count() => vec![vec![publication(host, spec.container)]],

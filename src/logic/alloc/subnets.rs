@@ -8,6 +8,7 @@ use crate::model::address::{Family, Pool, Subnet};
 use crate::model::desired::Desired;
 use crate::model::host::observed::HostFacts;
 use crate::model::names::{IfName, NetworkName};
+use crate::model::network::Network;
 
 /// The first subnet of the pools that overlaps no network of netd or of other programs, no route and no address of the
 /// host.
@@ -24,10 +25,9 @@ pub fn choose(pools: &[Pool], family: Family, desired: &Desired, facts: &HostFac
 /// host; the refusal names it.
 pub fn check(subnet: Subnet, desired: &Desired, facts: &HostFacts) -> Result<(), Refusal> {
     let refuse = |with: String| Err(Refusal::SubnetOverlap { subnet, with });
-    for network in desired.networks() {
-        if let Some(other) = network.subnets.iter().find(|other| other.subnet.overlaps(subnet)) {
-            return refuse(format!("network {} ({})", network.name, other.subnet));
-        }
+    check_networks(subnet, desired)?;
+    if let Some((network, other)) = leased(desired).find(|(_, other)| other.overlaps(subnet)) {
+        return refuse(format!("the addresses of the DHCP server of network {network} ({other})"));
     }
     for foreign in &facts.foreign {
         if let Some(other) = foreign.subnets.iter().find(|other| other.overlaps(subnet)) {
@@ -44,6 +44,17 @@ pub fn check(subnet: Subnet, desired: &Desired, facts: &HostFacts) -> Result<(),
     Ok(())
 }
 
+/// Refuses a subnet that overlaps another network of netd.
+pub fn check_networks(subnet: Subnet, desired: &Desired) -> Result<(), Refusal> {
+    for network in desired.networks() {
+        if let Some(other) = network.subnets.iter().find(|other| other.subnet.overlaps(subnet)) {
+            let with = format!("network {} ({})", network.name, other.subnet);
+            return Err(Refusal::SubnetOverlap { subnet, with });
+        }
+    }
+    Ok(())
+}
+
 /// What of the host leads to addresses of networks of netd's own bridges elsewhere than to these bridges: the network,
 /// and the interface and the description of the route or address. Each interface once for a network.
 pub fn overlaps(desired: &Desired, facts: &HostFacts) -> BTreeMap<(NetworkName, Option<IfName>), String> {
@@ -52,11 +63,7 @@ pub fn overlaps(desired: &Desired, facts: &HostFacts) -> BTreeMap<(NetworkName, 
         // Where the host has no address, it leads nowhere.
         let Some(bridge) = network.own_bridge().filter(|bridge| !bridge.isolated) else { continue };
         for subnet in network.subnets.iter().map(|subnet| subnet.subnet) {
-            let routes = facts.routes.iter().filter(|(route, _)| route.overlaps(subnet));
-            let routes = routes.map(|(route, ifname)| (ifname.as_ref(), format!("route {route}")));
-            let addresses = facts.addresses.iter().filter(|(address, _)| subnet.contains(address.ip()));
-            let addresses = addresses.map(|(address, ifname)| (Some(ifname), format!("address {address}")));
-            for (ifname, what) in addresses.chain(routes).filter(|(ifname, _)| *ifname != Some(&bridge.name)) {
+            for (ifname, what) in elsewhere(subnet, &bridge.name, facts) {
                 let over = ifname.map(|name| format!(" on {name}")).unwrap_or_default();
                 let said = format!("network {} ({subnet}) overlaps with the host's {what}{over}", network.name);
                 found.entry((network.name.clone(), ifname.cloned())).or_insert(said);
@@ -66,6 +73,24 @@ pub fn overlaps(desired: &Desired, facts: &HostFacts) -> BTreeMap<(NetworkName, 
     found
 }
 
+/// The routes and addresses of the host that lead to the subnet elsewhere than to the bridge.
+fn elsewhere<'a>(
+    subnet: Subnet,
+    bridge: &'a IfName,
+    facts: &'a HostFacts,
+) -> impl Iterator<Item = (Option<&'a IfName>, String)> {
+    let routes = facts.routes.iter().filter(move |(route, _)| route.overlaps(subnet));
+    let routes = routes.map(|(route, ifname)| (ifname.as_ref(), format!("route {route}")));
+    let addresses = facts.addresses.iter().filter(move |(address, _)| subnet.contains(address.ip()));
+    let addresses = addresses.map(|(address, ifname)| (Some(ifname), format!("address {address}")));
+    addresses.chain(routes).filter(move |(ifname, _)| *ifname != Some(bridge))
+}
+
+/// Whether a route or an address of the host leads to the network's subnet elsewhere than to its bridge.
+pub fn leads_elsewhere(subnet: Subnet, network: &Network, facts: &HostFacts) -> bool {
+    network.own_bridge().is_some_and(|bridge| elsewhere(subnet, &bridge.name, facts).next().is_some())
+}
+
 /// The ranges in use, as (first, last), ascending.
 fn taken(family: Family, desired: &Desired, facts: &HostFacts) -> Vec<(u128, u128)> {
     let networks = desired.networks().flat_map(|network| network.subnets.iter().map(|subnet| subnet.subnet));
@@ -73,10 +98,17 @@ fn taken(family: Family, desired: &Desired, facts: &HostFacts) -> Vec<(u128, u12
     let own = |address: &ipnetwork::IpNetwork| Subnet::containing(address.ip(), address.prefix());
     let addresses = facts.addresses.iter().filter_map(|(address, _)| own(address));
     let foreign = facts.foreign.iter().flat_map(|foreign| foreign.subnets.iter().copied());
-    let all = networks.chain(foreign).chain(routes).chain(addresses);
+    let all = networks.chain(leased(desired).map(|(_, subnet)| subnet)).chain(foreign).chain(routes).chain(addresses);
     let mut taken: Vec<_> = all.filter(|subnet| subnet.family() == family).map(Subnet::bounds).collect();
     taken.sort_unstable();
     taken
+}
+
+/// The subnets of the host's networks on which a DHCP server has given a container its address.
+fn leased(desired: &Desired) -> impl Iterator<Item = (&NetworkName, Subnet)> {
+    let on = desired.networks().filter(|network| network.dhcp).flat_map(|on| desired.endpoints_of(&on.name));
+    on.flat_map(|endpoint| endpoint.addresses.iter().map(move |address| (&endpoint.network, address)))
+        .filter_map(|(network, address)| Some((network, Subnet::containing(address.ip(), address.prefix())?)))
 }
 
 /// Walks the pool's subnets and the taken intervals in parallel.
@@ -175,6 +207,22 @@ mod tests {
             assert!(error.contains(&format!("overlaps with Docker's network app_default ({with})")), "{error}");
         }
         assert!(check("10.78.0.0/24".parse().unwrap(), &desired, &facts).is_ok());
+    }
+
+    #[test]
+    fn where_a_dhcp_server_gives_addresses_no_network_is_made() {
+        let mut desired = Desired::default();
+        let mut lan = samples::network("lan", &["10.77.0.0/24"]);
+        let leased = samples::endpoint(&lan, "web", 1, &["10.77.0.7"], &[]);
+        (lan.dhcp, lan.subnets) = (true, Vec::new());
+        desired.insert_network(lan);
+        let pools = [pool("10.77.0.0/16", 24)];
+        let choose = |desired: &Desired| choose(&pools, Family::V4, desired, &facts(&[])).unwrap().to_string();
+        assert_eq!(choose(&desired), "10.77.0.0/24");
+        desired.insert_endpoint(leased);
+        assert_eq!(choose(&desired), "10.77.1.0/24");
+        let error = check("10.77.0.0/16".parse().unwrap(), &desired, &facts(&[])).unwrap_err().to_string();
+        assert!(error.contains("the addresses of the DHCP server of network lan (10.77.0.0/24)"), "{error}");
     }
 
     #[test]

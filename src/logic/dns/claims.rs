@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
-use super::{HOST_ALIASES, LOCALHOST, inside, is_at_or_under, reverse};
+use super::{LOCALHOST, inside, is_at_or_under, reverse};
 use crate::model::desired::Desired;
 use crate::model::endpoint::Endpoint;
 use crate::model::ids::ContainerId;
+use crate::model::question::HOST_ALIASES;
 
 /// The fixed meaning of a name or alias (lower case); `None` if it has none and can be given.
 pub fn reserved(name: &str, domain: &str) -> Option<&'static str> {

@@ -23,11 +23,9 @@ use ipnetwork::IpNetwork;
 use crate::model::desired::Desired;
 use crate::model::endpoint::Endpoint;
 use crate::model::names::NetworkName;
-use crate::model::question::{Answer, Client, Reason, RecordType};
+use crate::model::question::{Answer, Client, HOST_ALIASES, Reason, RecordType};
 use view::{Holders, View};
 
-/// The names of the host for users of Docker and Podman, and netd's equivalent, whatever the domain is.
-const HOST_ALIASES: [&str; 3] = ["host.docker.internal", "host.containers.internal", "host.netd.internal"];
 /// The names between [`HOST_ALIASES`] and the root. They exist, because otherwise a resolver that follows RFC 8020
 /// would conclude that there is nothing below them.
 const ABOVE_HOST_ALIASES: [&str; 4] = ["docker.internal", "containers.internal", "netd.internal", "internal"];

@@ -71,7 +71,13 @@ fn prefix(name: &str) -> Option<Option<(IpAddr, u8)>> {
 
 fn of_address(view: &View<'_>, domain: &str, address: IpAddr, kind: RecordType) -> Answer {
     let subnets = |network: &crate::model::network::Network| network.subnets.iter().any(|s| s.subnet.contains(address));
-    let Some(network) = view.desired.networks().find(|network| subnets(network)) else {
+    // Of a network without known subnets, netd knows the addresses of its containers.
+    let leased = || {
+        let holder =
+            view.desired.at_address(address).filter(|holder| holder.addresses.iter().any(|own| own.ip() == address));
+        view.desired.network(&holder.filter(|holder| holder.dhcp.is_some())?.network)
+    };
+    let Some(network) = view.desired.networks().find(|network| subnets(network)).or_else(leased) else {
         return match kind {
             RecordType::Ptr if is_localhost(address) => Answer::Ptr(vec![LOCALHOST.into()]),
             _ if is_localhost(address) => Answer::NoData,

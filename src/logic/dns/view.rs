@@ -155,12 +155,19 @@ impl<'a> View<'a> {
             let gateways = first.map(|(endpoint, network)| {
                 endpoint.addresses.iter().filter_map(|address| network.gateway_for(address.ip())).collect()
             });
-            return gateways.unwrap_or_default();
+            return gateways.unwrap_or_else(|| self.host_beside(attached));
         }
         match self.own.first() {
-            Some(network) => network.subnets.iter().map(|subnet| subnet.gateway).collect(),
+            Some(network) => network.behind_gateways().collect(),
             None => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
         }
+    }
+
+    /// The host's addresses on the client's first network of stacked interfaces where it has some.
+    fn host_beside(&self, attached: &Attached) -> Vec<IpAddr> {
+        let networks = attached.endpoints.iter().filter_map(|endpoint| self.desired.network(&endpoint.network));
+        let mut shims = networks.filter_map(|network| network.stacked()?.shim.as_ref());
+        shims.next().map(|shim| shim.addresses.clone()).unwrap_or_default()
     }
 }
 

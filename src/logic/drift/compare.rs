@@ -8,13 +8,22 @@ use ipnetwork::IpNetwork;
 
 use super::{Drift, Link};
 use crate::logic::target;
-use crate::model::address::Family;
+use crate::model::address::{Family, Mac};
 use crate::model::endpoint::Endpoint;
 use crate::model::host::element::{Element, Table};
 use crate::model::host::observed::{HostEnd, Observed, ObservedInterface, ObservedLink, Structure};
 use crate::model::host::step::{BridgeLink, EndpointLink, HostPorts, is_single};
-use crate::model::network::{Driver, Network};
+use crate::model::network::{Driver, Network, Unmanaged};
 use crate::model::request::CheckSpec;
+
+/// What every interface of netd on the host has: it is up, with this MTU and this MAC address.
+pub(super) fn properties(name: &Link, link: &ObservedLink, (mtu, mac): (u32, Option<Mac>)) -> Vec<Drift> {
+    let down = (!link.up).then(|| Drift::Down(name.clone()));
+    let other_mtu = (link.mtu != mtu).then(|| Drift::Mtu { link: name.clone(), has: link.mtu, wants: mtu });
+    let other_mac = mac.filter(|wants| link.mac != Some(*wants));
+    let other_mac = other_mac.map(|wants| Drift::Mac { link: name.clone(), has: link.mac, wants });
+    [down, other_mtu, other_mac].into_iter().flatten().collect()
+}
 
 /// Compares a network's bridge. [`Drift::Gone`] and [`Drift::Unfinished`] stand alone.
 pub fn bridge(target: &BridgeLink, observed: &Observed) -> Vec<Drift> {
@@ -24,16 +33,7 @@ pub fn bridge(target: &BridgeLink, observed: &Observed) -> Vec<Drift> {
         let drift = if link.alias.as_ref() == Some(&target.alias()) { Drift::Group } else { Drift::Unfinished };
         return vec![drift(name())];
     }
-    let mut drift = Vec::new();
-    if !link.up {
-        drift.push(Drift::Down(name()));
-    }
-    if link.mtu != target.mtu {
-        drift.push(Drift::Mtu { link: name(), has: link.mtu, wants: target.mtu });
-    }
-    if let Some(wants) = target.mac().filter(|wants| link.mac != Some(*wants)) {
-        drift.push(Drift::Mac { link: name(), has: link.mac, wants });
-    }
+    let mut drift = properties(&name(), link, (target.mtu, target.mac()));
     if let Some(bridge) = &link.bridge {
         if !bridge.route_localnet {
             drift.push(Drift::RouteLocalnet(target.name.clone()));
@@ -91,8 +91,8 @@ pub fn host_link(
         return vec![drift(name())];
     }
     let mut drift = Vec::new();
-    let (bridge, up, isolated) = (link.master.clone(), link.up, link.isolated);
-    let end = HostEnd { name: endpoint.host_ifname.clone(), bridge, up, isolated };
+    let (bridge, up, isolated, vlan) = (link.master.clone(), link.up, link.isolated, link.vlan);
+    let end = HostEnd { name: endpoint.host_ifname.clone(), bridge, up, isolated, vlan };
     drift.extend(host_end(network, endpoint, Some(&end)));
     if link.mtu != target.mtu {
         drift.push(Drift::Mtu { link: name(), has: link.mtu, wants: target.mtu });
@@ -124,11 +124,17 @@ pub fn host_end(network: &Network, endpoint: &Endpoint, end: Option<&HostEnd>) -
     }
     let isolated = match &network.driver {
         Driver::Bridge(bridge) => !bridge.icc,
-        // The other program decides.
-        Driver::Adopted(_) => end.isolated,
+        Driver::Unmanaged(unmanaged) => !unmanaged.icc,
+        // The other program decides, or there is none.
+        Driver::Adopted(_) | Driver::Stacked(_) | Driver::Nothing => end.isolated,
     };
     if end.isolated != isolated {
         drift.push(Drift::Isolation(wants.clone()));
+    }
+    if let Driver::Unmanaged(Unmanaged { vlan: Some(vlan), .. }) = network.driver
+        && end.vlan != Some(vlan)
+    {
+        drift.push(Drift::Vlan { port: wants.clone(), vlan });
     }
     drift
 }

@@ -2,6 +2,7 @@
 //! it, the check of an attachment reports it.
 
 mod compare;
+mod shim;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,11 +10,13 @@ use std::net::IpAddr;
 pub use self::compare::{
     addresses, bridge, elements, host_end, host_link, host_ports, inside, interface, routes, tables,
 };
+pub use self::shim::shim;
 
 use crate::model::address::Mac;
 use crate::model::host::element::{Element, Table};
 use crate::model::host::step::HostPorts;
 use crate::model::names::IfName;
+use crate::model::network::VlanId;
 
 /// One difference; its text names the part, the observed value and the target value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +80,20 @@ pub enum Drift {
         /// The subnet.
         subnet: String,
     },
+    /// The host has no route to this container over its own interface on the network.
+    HostRoute {
+        /// The interface.
+        shim: IfName,
+        /// The container's address.
+        to: IpAddr,
+    },
+    /// The host has a route to an address over its own interface on the network that no container has.
+    StrayRoute {
+        /// The interface.
+        shim: IfName,
+        /// The address.
+        to: IpAddr,
+    },
     /// Another program changed the link group, by which netd finds its links.
     Group(Link),
     /// `lo` in the container is down.
@@ -113,6 +130,13 @@ pub enum Drift {
     },
     /// The isolation of the bridge port was changed.
     Isolation(IfName),
+    /// The bridge port is not in this VLAN alone.
+    Vlan {
+        /// The host end.
+        port: IfName,
+        /// The VLAN.
+        vlan: VlanId,
+    },
     /// The firewall table does not exist.
     TableGone(Table),
     /// The chains, rules or sets of the firewall table are not those that netd writes.
@@ -132,12 +156,14 @@ pub enum Link {
     Container(IfName),
     /// The host end of the pair.
     HostEnd(IfName),
+    /// The host's own interface on a network of stacked ones.
+    Shim(IfName),
 }
 
 impl Link {
     fn name(&self) -> &IfName {
         match self {
-            Self::Bridge(name) | Self::Container(name) | Self::HostEnd(name) => name,
+            Self::Bridge(name) | Self::Container(name) | Self::HostEnd(name) | Self::Shim(name) => name,
         }
     }
 }
@@ -148,6 +174,7 @@ impl fmt::Display for Link {
             Self::Bridge(name) => write!(f, "bridge {name}"),
             Self::Container(name) => write!(f, "interface {name}"),
             Self::HostEnd(name) => write!(f, "the host's end {name}"),
+            Self::Shim(name) => write!(f, "the host's interface {name}"),
         }
     }
 }
@@ -177,6 +204,8 @@ impl fmt::Display for Drift {
             }
             Self::RouteLocalnet(bridge) => write!(f, "bridge {bridge}: route_localnet is off"),
             Self::SubnetRoute { bridge, subnet } => write!(f, "route to {subnet} over {bridge} is gone"),
+            Self::HostRoute { shim, to } => write!(f, "route to {to} over {shim} is gone"),
+            Self::StrayRoute { shim, to } => write!(f, "route to {to} over {shim} leads to nobody"),
             Self::Group(link) => write!(f, "{link}: its link group was changed"),
             Self::LoopbackDown => f.write_str("lo is down"),
             Self::Address { link: link @ Link::Bridge(_), address } => write!(f, "gateway {address} of {link} is gone"),
@@ -188,6 +217,7 @@ impl fmt::Display for Drift {
                 write!(f, "bridge port {port}: its bridge is {} instead of {}", name(has), name(wants))
             }
             Self::Isolation(port) => write!(f, "bridge port {port}: its isolation was changed"),
+            Self::Vlan { port, vlan } => write!(f, "bridge port {port}: it is not in VLAN {vlan} alone, without a tag"),
             Self::TableGone(table) => write!(f, "nft: {table} is gone"),
             Self::TableChanged(table) => write!(f, "nft: {table} is not as netd writes it"),
             Self::Element(element) => write!(f, "nft: an element of {} is gone ({element:?})", element.table()),

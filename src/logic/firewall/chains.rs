@@ -10,11 +10,12 @@ use nftables::stmt::Statement;
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 
 use super::render::{
-    Expr, FAMILIES, Stmt, accept, any_of, concat, ct, dnat, drop_rule, fib, field, has, iifname, is, is_not, jump,
-    leave, map, masquerade, meta, neighbours, of, oifname, prefix, rule, set, text,
+    Expr, FAMILIES, Stmt, accept, any_of, concat, ct, dnat, drop_rule, fib, field, goto, has, iifname, is, is_not,
+    jump, leave, map, masquerade, meta, neighbours, of, oifname, prefix, rule, set, snat, text,
 };
 use super::sets::Set;
-use super::{TABLE, policy};
+use super::unpublished::unpublished;
+use super::{TABLE, egress, forward, policy, strict};
 use crate::model::address::Family;
 
 /// Before connection tracking (-200).
@@ -31,8 +32,8 @@ const SRCNAT: i32 = 100;
 /// RFC 1035, 4.2.
 const DNS_PORT: u32 = 53;
 
-/// Every chain, then every rule.
-pub(super) fn chains() -> Vec<NfListObject<'static>> {
+/// Every chain, then every rule. `hands_over`: whether the kernel can hand packets to netd.
+pub(super) fn chains(hands_over: bool) -> Vec<NfListObject<'static>> {
     let mut objects = vec![
         NfListObject::Chain(chain("dns")),
         NfListObject::Chain(chain("strangers")),
@@ -43,18 +44,28 @@ pub(super) fn chains() -> Vec<NfListObject<'static>> {
         base_chain("dstnat_local", NfChainType::NAT, NfHook::Output, DSTNAT),
         NfListObject::Chain(chain("publish")),
         NfListObject::Chain(chain("closed")),
+        NfListObject::Chain(chain("unpublished")),
         base_chain("input", NfChainType::Filter, NfHook::Input, FILTER),
         base_chain("output", NfChainType::Filter, NfHook::Output, FILTER),
+        NfListObject::Chain(chain("first")),
+        base_chain("strict", NfChainType::Filter, NfHook::Input, strict::LAST),
+        NfListObject::Chain(chain("host_closed")),
+        NfListObject::Chain(chain("from_bridge")),
+        NfListObject::Chain(chain("to_bridge")),
         base_chain("forward", NfChainType::Filter, NfHook::Forward, FILTER),
         base_chain("srcnat", NfChainType::NAT, NfHook::Postrouting, SRCNAT),
     ];
-    let policed = policy::CHAINS.into_iter().chain(policy::HOST_SENT);
+    let policed = policy::CHAINS.into_iter().chain(policy::HOST_SENT).chain(egress::CHAINS);
     objects.splice(0..0, policed.map(|name| NfListObject::Chain(chain(name))));
     objects.extend(policy::rules());
+    objects.extend(egress::rules());
     for rules in [dns(), strangers(), dns_in(), dns_out(), guard(), dstnat(), dstnat_local(), publish()] {
         objects.extend(rules);
     }
-    for rules in [closed(), input(), output(), forward(), srcnat()] {
+    for rules in [closed(), input(), host_closed(), output(), strict::first(hands_over), strict::strict()] {
+        objects.extend(rules);
+    }
+    for rules in [unpublished(), forward::rules(), srcnat()] {
         objects.extend(rules);
     }
     objects
@@ -93,9 +104,10 @@ fn tcp_or_udp() -> Stmt {
     is(meta(MetaKey::L4proto), any_of(vec![text("tcp"), text("udp")]))
 }
 
-/// `meta l4proto { tcp, udp } th dport 53 jump dns`
+/// `th dport 53 meta l4proto { tcp, udp } jump dns`: every packet of the host passes it, and comparing the port costs less
+/// than the lookup.
 fn asked(chain: &'static str) -> NfListObject<'static> {
-    rule(chain, vec![tcp_or_udp(), is(field("th", "dport"), Expression::Number(DNS_PORT)), jump("dns")], None)
+    rule(chain, vec![is(field("th", "dport"), Expression::Number(DNS_PORT)), tcp_or_udp(), jump("dns")], None)
 }
 
 /// Questions to the name service of a gateway that come neither from a container nor from the host. Otherwise anyone
@@ -196,12 +208,15 @@ fn published(chain: &'static str) -> NfListObject<'static> {
 
 /// Published ports for arriving packets.
 fn dstnat() -> Vec<NfListObject<'static>> {
-    vec![
+    let mut rules = vec![
         // ip daddr 127.0.0.0/8 return: a neighbour that sends to 127.0.0.1 must not reach what is published there; what
         // the host sends itself was translated in dstnat_local
         rule("dstnat", vec![is(field("ip", "daddr"), prefix("127.0.0.0", 8)), leave()], None),
-        published("dstnat"),
-    ]
+    ];
+    // … @strict4 return: the host's input rules see it as a packet to the host
+    rules.extend(strict::ports("dstnat", &leave()));
+    rules.push(published("dstnat"));
+    rules
 }
 
 /// Published ports for what the host sends to itself.
@@ -276,51 +291,27 @@ fn closed() -> Vec<NfListObject<'static>> {
     rules
 }
 
-/// Filters packets to the host itself, after destination NAT; published ports do not get here.
+/// Filters packets to the host itself, after destination NAT; of published ports only strict ones get here.
 fn input() -> Vec<NfListObject<'static>> {
     // iifname vmap @to_host
     vec![policy::led("input", iifname(), Set::ToHost)]
+}
+
+/// What containers send to a host that is closed to them. Strict ports are published ports, whatever else the host has there.
+fn host_closed() -> Vec<NfListObject<'static>> {
+    // ip6 daddr fe80::/10 goto closed: no port is published there
+    let link_local = is(field("ip6", "daddr"), prefix("fe80::", 10));
+    let mut rules = vec![rule("host_closed", vec![link_local, goto("closed")], None)];
+    // … @strict4 accept
+    rules.extend(strict::ports("host_closed", &accept()));
+    rules.push(rule("host_closed", vec![goto("closed")], None));
+    rules
 }
 
 /// Filters what the host itself sends.
 fn output() -> Vec<NfListObject<'static>> {
     // oifname vmap @from_host
     vec![policy::led("output", oifname(), Set::FromHost)]
-}
-
-/// Filters forwarded traffic from and to netd's bridges. Other traffic is accepted unchecked, unless it is forwarded only
-/// because netd turned forwarding on.
-fn forward() -> Vec<NfListObject<'static>> {
-    let from_ours = || is(iifname(), of(Set::Bridges));
-    let to_ours = || is(oifname(), of(Set::Bridges));
-    let mut rules = vec![
-        // iifname . oifname @allowed accept: before anything that depends on tracking, so that frames within a bridge
-        // pass whether the bridge shows them to us or not
-        rule("forward", vec![is(concat(vec![iifname(), oifname()]), of(Set::Allowed)), accept()], None),
-    ];
-    for (protocol, uplinks) in [("ipv4", Set::Uplinks4), ("ipv6", Set::Uplinks6)] {
-        // meta nfproto ipv4 iifname @uplinks4 oifname @uplinks4 counter drop: the host was no router before netd
-        let family = is(meta(MetaKey::Nfproto), text(protocol));
-        let between = vec![family, is(iifname(), of(uplinks)), is(oifname(), of(uplinks))];
-        rules.push(drop_rule("forward", between, "forwarding is on for netd's networks only"));
-    }
-    rules.extend([
-        // iifname != @bridges oifname != @bridges accept
-        rule("forward", vec![is_not(iifname(), of(Set::Bridges)), is_not(oifname(), of(Set::Bridges)), accept()], None),
-        // ct state established,related accept
-        rule("forward", vec![has(ct("state"), &["established", "related"]), accept()], None),
-        // iifname @bridges ct state invalid counter drop: it would leave with a container's address
-        drop_rule("forward", vec![from_ours(), has(ct("state"), &["invalid"])], "untranslatable reply"),
-        // iifname vmap @leaving: internal networks, and those with policies
-        policy::led("forward", iifname(), Set::Leaving),
-        // oifname vmap @entering
-        policy::led("forward", oifname(), Set::Entering),
-        // ct status dnat oifname @bridges accept
-        rule("forward", vec![has(ct("status"), &["dnat"]), to_ours(), accept()], None),
-        // oifname @bridges counter drop
-        drop_rule("forward", vec![to_ours()], "unpublished port"),
-    ]);
-    rules
 }
 
 /// Source NAT: determines the address that the receiver sees.
@@ -356,6 +347,12 @@ fn srcnat() -> Vec<NfListObject<'static>> {
     }
     // ip saddr 127.0.0.0/8 oifname @bridges masquerade
     let loopback = is(field("ip", "saddr"), prefix("127.0.0.0", 8));
+    for (family, header) in FAMILIES.into_iter().zip(["ip", "ip6"]) {
+        let leaves = [is_not(oifname(), of(Set::Bridges)), is_not(oifname(), text("lo"))];
+        // oifname != @bridges oifname != "lo" snat ip to ip saddr map @outbound4 fully-random
+        let outbound = [snat(family, field(header, "saddr"), Set::Outbound(family))];
+        rules.push(rule("srcnat", leaves.into_iter().chain(outbound).collect(), None));
+    }
     rules.push(rule("srcnat", vec![loopback, is(oifname(), of(Set::Bridges)), masquerade(false)], None));
     rules
 }

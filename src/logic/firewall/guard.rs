@@ -50,7 +50,10 @@ const CHAINS: &str = r#"
     goto refused
   }
   chain known {
-    meta protocol vmap { ip : goto from4, ip6 : goto from6, arp : goto from_arp, 8021q : goto refused, 8021ad : goto refused }
+    meta protocol ip goto from4
+    meta protocol ip6 goto from6
+    meta protocol arp goto from_arp
+    meta protocol { 8021q, 8021ad } goto refused
   }
   chain guard {
     type filter hook prerouting priority -300; policy accept;
@@ -79,8 +82,7 @@ impl Targets {
 
 /// One transaction that replaces the table, with the elements that belong to it.
 pub fn text<'a>(elements: impl IntoIterator<Item = &'a Element>, targets: Targets) -> String {
-    let chains =
-        within::CHAINS.replace("FLOWS", &within::FLOWS.to_string()) + &CHAINS.replace("TARGET", targets.field());
+    let chains = within::text() + &CHAINS.replace("TARGET", targets.field());
     let declared = |set: Set| {
         let kind = if set.data().is_some() { "map" } else { "set" };
         format!("{kind} {} {{ {}; }}", set.name(), declaration(set, targets))
@@ -97,7 +99,8 @@ fn declaration(set: Set, targets: Targets) -> String {
     }
     let counted = if set == Set::Guarded { "; counter" } else { "" };
     let data = set.data().map(|data| format!(" : {}", text::type_of(data))).unwrap_or_default();
-    format!("type {}{data}{counted}", text::types(kinds))
+    let intervals = if set.interval() { "; flags interval" } else { "" };
+    format!("type {}{data}{intervals}{counted}", text::types(kinds))
 }
 
 fn member(entry: &Entry, targets: Targets) -> String {

@@ -15,6 +15,7 @@ use super::render::{
     leave, meta, neighbours, of, oifname, rule, text, update, vmap,
 };
 use super::sets::Set;
+use super::strict::MARK_OF_CONTAINERS;
 use crate::model::address::Family;
 
 /// The names of the chains, in the order of their declaration.
@@ -72,15 +73,15 @@ pub(super) fn rules() -> Vec<NfListObject<'static>> {
     parts.into_iter().flatten().collect()
 }
 
-fn families() -> [(Family, &'static str); 2] {
+pub(super) fn families() -> [(Family, &'static str); 2] {
     [(Family::V4, "ip"), (Family::V6, "ip6")]
 }
 
-fn protocol() -> Expr {
+pub(super) fn protocol() -> Expr {
     meta(MetaKey::L4proto)
 }
 
-fn port() -> Expr {
+pub(super) fn port() -> Expr {
     field("th", "dport")
 }
 
@@ -124,6 +125,8 @@ fn pairs() -> Vec<NfListObject<'static>> {
 /// What leaves and enters internal networks.
 fn internal() -> Vec<NfListObject<'static>> {
     vec![
+        // iifname . oifname @within goto entered: with br_netfilter, frames within an internal network with policies come here
+        rule("from_internal", vec![is(concat(vec![iifname(), oifname()]), of(Set::Within)), goto("entered")], None),
         drop_rule("from_internal", Vec::new(), "from an internal network"),
         drop_rule("to_internal", Vec::new(), "to an internal network"),
     ]
@@ -195,7 +198,7 @@ fn received() -> Vec<NfListObject<'static>> {
         rule("received", vec![jump("entered")], None),
         // ct status dnat accept
         rule("received", vec![has(ct("status"), &["dnat"]), accept()], None),
-        drop_rule("received", Vec::new(), "unpublished port"),
+        rule("received", vec![goto("unpublished")], None),
         rule("received_internal", vec![jump("entered")], None),
         rule("received_internal", vec![goto("to_internal")], None),
     ]
@@ -203,7 +206,14 @@ fn received() -> Vec<NfListObject<'static>> {
 
 /// What containers send to the host. The name service answers in any case.
 fn host_received() -> Vec<NfListObject<'static>> {
-    let chain = "host_received";
+    let mut rules = to_host("host_received");
+    rules.push(rule("closed_host_received", vec![jump("host_received")], None));
+    rules.push(rule("closed_host_received", vec![goto("host_closed")], None));
+    rules
+}
+
+/// The rules of a chain for what containers send to the host.
+pub(super) fn to_host(chain: &'static str) -> Vec<NfListObject<'static>> {
     let mut rules = vec![
         // ct state established,related return
         rule(chain, vec![has(ct("state"), &["established", "related"]), leave()], None),
@@ -217,8 +227,6 @@ fn host_received() -> Vec<NfListObject<'static>> {
         }
     }
     rules.extend(edges(chain, (FibFlag::Daddr, "saddr"), sent_sets));
-    rules.push(rule("closed_host_received", vec![jump(chain)], None));
-    rules.push(rule("closed_host_received", vec![goto("closed")], None));
     rules
 }
 
@@ -227,11 +235,15 @@ fn host_received() -> Vec<NfListObject<'static>> {
 fn host_sent() -> Vec<NfListObject<'static>> {
     let [chain, translated] = HOST_SENT;
     let answers = has(ct("state"), &["established", "related", "untracked"]);
+    let of_a_container = is_not(meta(MetaKey::Mark), Expr::Number(MARK_OF_CONTAINERS));
     let mut rules: Vec<NfListObject<'static>> = vec![
         // ct state established,related,untracked return
         rule(chain, vec![answers, leave()], None),
         rule(chain, vec![neighbours(), leave()], None),
-        rule(chain, vec![jump("arrived")], None),
+        // What netd sends again for a strict port has the address of who sent it, maybe of a container.
+        rule(chain, vec![jump("pairs")], None),
+        // meta mark != 0x106f jump arrived
+        rule(chain, vec![of_a_container, jump("arrived")], None),
     ];
     rules.extend(shut(chain));
     // ct status dnat goto host_sent

@@ -20,6 +20,7 @@ use super::TABLE;
 use super::sets::{Entry, Set, Value};
 use super::text::type_of;
 use crate::model::address::Family;
+use crate::model::host::element::VerdictCode;
 
 /// Statements and expressions own their text.
 pub(super) type Expr = Expression<'static>;
@@ -123,6 +124,16 @@ pub(super) fn counter() -> Stmt {
 pub(super) fn masquerade(random: bool) -> Stmt {
     let flags = random.then(|| HashSet::from([NATFlag::FullyRandom]));
     Statement::Masquerade(Some(NAT { addr: None, family: None, port: None, flags }))
+}
+
+/// `snat FAMILY to KEY map @ADDRESS fully-random`. A missing key ends the rule, not the chain.
+pub(super) fn snat(family: Family, key: Expr, address: Set) -> Stmt {
+    let nat_family = match family {
+        Family::V4 => NATFamily::IP,
+        Family::V6 => NATFamily::IP6,
+    };
+    let flags = Some(HashSet::from([NATFlag::FullyRandom]));
+    Statement::SNAT(Some(NAT { addr: Some(map(key, address)), family: Some(nat_family), port: None, flags }))
 }
 
 /// `FIELD set VALUE`, checksums included.
@@ -235,10 +246,11 @@ fn value(value: &Value) -> Json {
         Value::Ports(ports) if ports.first() == ports.last() => json!(ports.first()),
         Value::Ports(ports) => json!({"range": [ports.first(), ports.last()]}),
         Value::Interface(name) => json!(name.as_str()),
-        Value::Verdict(verdict) => match verdict.chain() {
-            None => json!({"accept": null}),
-            Some((chain, true)) => json!({"jump": {"target": chain}}),
-            Some((chain, false)) => json!({"goto": {"target": chain}}),
+        Value::Verdict(verdict) => match verdict.code() {
+            VerdictCode::Accept => json!({"accept": null}),
+            VerdictCode::Return => json!({"return": null}),
+            VerdictCode::Goto(chain) => json!({"goto": {"target": chain}}),
+            VerdictCode::Jump(chain) => json!({"jump": {"target": chain}}),
         },
         Value::Mac(_) | Value::Target(_) | Value::Address(_) | Value::Protocol(_) | Value::Edge(_) => {
             json!(super::text::value(value))

@@ -20,6 +20,9 @@ use crate::model::host::element::{Element, Slots, Table};
 /// port the question whether the destination is local. `::1` and link-local addresses are left to who serves published
 /// ports there, because the kernel routes neither to a member; 127.0.0.0/8 from outside is left alone.
 ///
+/// Strict ports are translated in the output hook only, when netd sends their first packets again (`strict`); what is sent
+/// again and not translated, because no member is used, comes back over the loopback and is refused.
+///
 /// They come right before those of `table inet netd`. After the last rule of `vip4` and `vip6` these do not see the
 /// connection any more, so a port that a container publishes never answers at a virtual address.
 const CHAINS: &str = r#"
@@ -29,6 +32,8 @@ const CHAINS: &str = r#"
     iifname . ip daddr @vip_from4 goto vip4
     iifname . ip6 daddr @vip_from6 goto vip6
     ip daddr 127.0.0.0/8 return
+    meta nfproto ipv4 meta l4proto . th dport @service_strict4 return
+    meta nfproto ipv6 meta l4proto . th dport @service_strict6 return
     meta nfproto ipv4 meta l4proto . th dport @service_ports4 fib daddr type local goto port4
     ip6 daddr != { ::1, fe80::/10 } meta l4proto . th dport @service_ports6 fib daddr type local goto port6
   }
@@ -49,6 +54,8 @@ const CHAINS: &str = r#"
     ct state != new accept
     ip daddr @vips4 goto refuse
     ip6 daddr @vips6 goto refuse
+    iifname != "lo" meta nfproto ipv4 meta l4proto . th dport @service_strict4 accept
+    iifname != "lo" meta nfproto ipv6 meta l4proto . th dport @service_strict6 accept
     meta nfproto ipv4 meta l4proto . th dport @service_ports4 fib daddr type local goto refuse
     ip6 daddr != { ::1, fe80::/10 } meta l4proto . th dport @service_ports6 fib daddr type local goto refuse
   }

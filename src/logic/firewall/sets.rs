@@ -2,17 +2,19 @@
 //! them. Everything else works from this description: the declarations, the entries of an element in both directions,
 //! JSON for `nft`, netlink attributes, and the samples of the tests.
 
+mod decode;
 mod describe;
+mod purpose;
 mod values;
 
-use std::collections::{BTreeMap, BTreeSet};
-
+pub use self::decode::elements;
 use self::describe::describe;
+use self::purpose::Purpose;
 pub use self::values::{Kind, Value};
 use crate::model::address::Family;
 use crate::model::host::element::{
-    EdgePair, EdgePort, Element, NameServer, Pair, PairPort, PortSlot, Published, PublishedRange, ServicePort, Slots,
-    Table, VipSlot,
+    EdgePair, EdgePort, EgressTo, EgressToPorts, Element, NameServer, Pair, PairPort, PortSlot, Published,
+    PublishedRange, ServicePort, Slots, Table, VipSlot,
 };
 
 describe! {
@@ -25,6 +27,10 @@ describe! {
     Element::Direct(interface) as [Interface(interface)], for Interfaces {
         /// Host interfaces that lead to one container without a bridge.
         Direct "direct";
+    }
+    Element::Internal(bridge) as [Interface(bridge)], for Interfaces {
+        /// Bridges of internal networks, from which nobody reaches strict ports.
+        Internal "internal";
     }
     Element::Leaving(bridge, verdict) as [Interface(bridge)], for Interfaces {
         /// Bridges, internal or with policies, to the chain for what leaves them.
@@ -58,6 +64,14 @@ describe! {
         /// (in, out) bridges between which traffic may be forwarded unless a policy denies it.
         Within "within";
     }
+    Element::Routed(bridge) as [Interface(bridge)], for Interfaces {
+        /// Bridges whose containers are reached at their own addresses where their ports are open.
+        Routed "routed";
+    }
+    Element::Unprotected(bridge) as [Interface(bridge)], for Interfaces {
+        /// Bridges whose containers are reached at their own addresses.
+        Unprotected "unprotected";
+    }
     Element::Guarded(interface) as [Interface(interface)], for Guard {
         /// Host ends of containers that may send from their own addresses only.
         Guarded "guarded";
@@ -71,6 +85,10 @@ describe! {
         Macs "macs";
     }
 
+    Element::EgressMac(mac) as [Mac(mac)], for Policies {
+        /// MAC addresses of containers that send only what is allowed.
+        EgressMacs "egress_macs";
+    }
     Element::Uplink(Family::V4, interface) as [Interface(interface)], for Interfaces {
         /// Interfaces between which no IPv4 is forwarded.
         Uplinks4 "uplinks4";
@@ -78,6 +96,14 @@ describe! {
     Element::Uplink(Family::V6, interface) as [Interface(interface)], for Interfaces {
         /// Interfaces between which no IPv6 is forwarded.
         Uplinks6 "uplinks6";
+    }
+    Element::Strict(Family::V4, protocol, ports) as [Protocol(protocol), Ports(ports)], for Published {
+        /// (protocol, ports) about which the host's own input rules decide, for IPv4.
+        Strict4 "strict4";
+    }
+    Element::Strict(Family::V6, protocol, ports) as [Protocol(protocol), Ports(ports)], for Published {
+        /// (protocol, ports) about which the host's own input rules decide, for IPv6.
+        Strict6 "strict6";
     }
     Element::ServicePort(ServicePort { family: Family::V4, protocol, port, to_port })
         as [Protocol(protocol), Port(port)], for Services
@@ -91,6 +117,14 @@ describe! {
         /// (protocol, port) of a service to the port of its members, for IPv6.
         ServicePorts6 "service_ports6": Port(to_port);
     }
+    Element::StrictService(Family::V4, protocol, port) as [Protocol(protocol), Port(port)], for Services {
+        /// (protocol, port) of a service about which the host's own input rules decide, for IPv4.
+        ServiceStrict4 "service_strict4";
+    }
+    Element::StrictService(Family::V6, protocol, port) as [Protocol(protocol), Port(port)], for Services {
+        /// (protocol, port) of a service about which the host's own input rules decide, for IPv6.
+        ServiceStrict6 "service_strict6";
+    }
 
     per family:
 
@@ -101,6 +135,16 @@ describe! {
     Element::Hairpin(subnet) as [Subnet(subnet), Subnet(to)] where to == subnet, of subnet.family(), for SourceNat {
         /// (source, destination) subnets between which published traffic gets the gateway's address.
         Hairpin "hairpin4" "hairpin6";
+    }
+    Element::Outbound(subnet, source) as [Subnet(subnet)], of subnet.family(), for SourceNat {
+        /// Source subnets to the address that they get instead.
+        Outbound "outbound4" "outbound6": Address(source);
+    }
+    Element::Opened(to, protocol, ports)
+        as [Address(to), Protocol(protocol), Ports(ports)], of Family::of(to), for Interfaces
+    {
+        /// (container address, protocol, ports) that are reached as they are.
+        Opened "opened4" "opened6";
     }
     Element::Publish(Published { host_ip: None, protocol, port, to, to_port })
         as [Protocol(protocol), Port(port)], of Family::of(to), for Published
@@ -130,6 +174,12 @@ describe! {
         /// (host address, protocol, ports) to container address; the port stays.
         PublishAtRange "publish4_at_range" "publish6_at_range": Address(to);
     }
+    Element::StrictAt(address, protocol, ports)
+        as [Address(address), Protocol(protocol), Ports(ports)], of Family::of(address), for PublishedAtAddress
+    {
+        /// (host address, protocol, ports) about which the host's own input rules decide.
+        StrictAt "strict4_at" "strict6_at";
+    }
     Element::AskAt(NameServer { gateway, port }) as [Address(gateway)], of Family::of(gateway), for NameService {
         /// Gateway to the port of the name service there.
         Dns "dns4" "dns6": Port(port);
@@ -146,9 +196,13 @@ describe! {
         /// (host end, address of its container) to the chain for what it sends from there.
         Sources "sources4" "sources6": Verdict(verdict);
     }
-    Element::Receiver(address) as [Address(address)], of Family::of(address), for Guard {
-        /// Addresses of containers on networks with policies.
+    Element::Receiver(subnet, address) as [Subnet(subnet), Address(address)], of subnet.family(), for Guard {
+        /// (subnet of a network with policies, address of a container on it).
         Receivers "receivers4" "receivers6";
+    }
+    Element::Policed(address) as [Address(address)], of Family::of(address), for Guard {
+        /// Addresses of containers on networks with policies.
+        Policed "policed4" "policed6";
     }
     Element::ShutWithin(address) as [Address(address)], of Family::of(address), for Guard {
         /// Those that are denied by default.
@@ -205,6 +259,20 @@ describe! {
     {
         /// (edge, container) to containers.
         Received "received4" "received6": Verdict(verdict);
+    }
+    Element::Egress(address) as [Address(address)], of Family::of(address), for Policies {
+        /// Addresses of containers that send only what is allowed.
+        Egress "egress4" "egress6";
+    }
+    Element::EgressToPorts(EgressToPorts { from, to, protocol, ports })
+        as [Address(from), Subnet(to), Protocol(protocol), Ports(ports)], of Family::of(from), for Policies
+    {
+        /// (container, subnet, protocol, ports) that are allowed by address.
+        EgressToPorts "egress4_to" "egress6_to";
+    }
+    Element::EgressTo(EgressTo { from, to }) as [Address(from), Subnet(to)], of Family::of(from), for Policies {
+        /// (container, subnet) that are allowed by address.
+        EgressTo "egress4_to_any" "egress6_to_any";
     }
     Element::OwnVip(bridge, vip) as [Interface(bridge), Address(vip)], of Family::of(vip), for Interfaces {
         /// (bridge, virtual address) of its network.
@@ -292,27 +360,6 @@ describe! {
     }
 }
 
-/// What the rules use a set for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Purpose {
-    /// Which interfaces are netd's, and what may pass them.
-    Interfaces,
-    /// The source address of what leaves.
-    SourceNat,
-    /// Published ports at one address of the host.
-    PublishedAtAddress,
-    /// Published ports at all addresses of the host.
-    Published,
-    /// Questions to the name service, and its answers.
-    NameService,
-    /// What containers may send.
-    Guard,
-    /// Which flows pass.
-    Policies,
-    /// Which member of a service gets a connection.
-    Services,
-}
-
 /// One member of a set or map, in nft's representation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
@@ -322,59 +369,6 @@ pub struct Entry {
     pub key: Vec<Value>,
     /// The data of a map's entry; `None` for a set.
     pub data: Option<Value>,
-}
-
-impl Set {
-    /// All sets and maps, in the order of their declaration: by family, then by purpose.
-    pub fn all() -> Vec<Self> {
-        let mut all = DESCRIBED.to_vec();
-        all.sort_by_key(|set| (set.family(), set.purpose()));
-        all
-    }
-
-    /// The table that it is in.
-    pub fn table(self) -> Table {
-        match self.purpose() {
-            Purpose::Guard => Table::Bridge,
-            Purpose::Services => Table::Services,
-            _ => Table::Inet,
-        }
-    }
-
-    /// Whether it holds intervals.
-    pub fn interval(self) -> bool {
-        self.key().iter().any(|kind| kind.interval())
-    }
-}
-
-/// The set and the data of one of the entries that have the same key and form one element.
-type Half = (Set, Option<Value>);
-
-/// The inverse of [`entries`] for all entries of a table: the elements, and how many entries belong to none (half of a
-/// published port, subnets that do not match).
-pub fn elements(entries: impl IntoIterator<Item = Entry>) -> (BTreeSet<Element>, usize) {
-    // Sorted once: a dump of a large map is in no order.
-    let mut elements = Vec::new();
-    let mut pairs: BTreeMap<(&[Set], Vec<Value>), Vec<Half>> = BTreeMap::new();
-    let mut undecodable = 0;
-    let mut add = |whole: Option<Element>| match whole {
-        Some(element) => elements.push(element),
-        None => undecodable += 1,
-    };
-    for Entry { set, key, data } in entries {
-        match set.with_same_element() {
-            [_] => add(element(set, &key, &[data])),
-            pair => pairs.entry((pair, key)).or_default().push((set, data)),
-        }
-    }
-    for ((pair, key), mut halves) in pairs {
-        // A dump may list an entry twice while the kernel resizes the set.
-        halves.sort();
-        halves.dedup();
-        let (sets, data): (Vec<Set>, Vec<_>) = halves.into_iter().unzip();
-        add(sets.first().filter(|_| sets == pair).and_then(|set| element(*set, &key, &data)));
-    }
-    (elements.into_iter().collect(), undecodable)
 }
 
 #[cfg(test)]

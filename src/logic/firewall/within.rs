@@ -1,15 +1,25 @@
 //! The part of `table bridge netd` that compares what containers on networks with policies send to each other within their
 //! bridge, where not every kernel tracks connections.
 //!
-//! The flows that pass are noted in `flows4` and `flows6`, as (sender, port, receiver, port, protocol): what goes the other
-//! way is an answer. A TCP segment that is neither the first of a connection nor noted, because it began before the table
-//! was loaded or the set was full, counts as going from the side with the port that clients do not use. Who begins it
-//! decides in any case, so what a policy denies ends at the next segment.
+//! A TCP segment that is not the first of a connection, from a port below 32768 to one that clients use (32768 and above),
+//! counts as the answer to a connection the other way: the pair of client and server decides about it, too. So what a
+//! policy denies ends at the next segment, and such connections need no memory. Other flows that pass are noted in
+//! `flows4` and `flows6`, as (sender, port, receiver, port, protocol): what goes the other way is an answer, and passes for
+//! as long as the pair may have the flow.
+//!
+//! `begunN` and `answeredN` decide about a pair: what it may do passes, otherwise they return. So what an allowed pair sends
+//! over TCP, nearly every packet, is not looked up among the noted flows.
+//!
+//! What the host itself gets (`pkttype host`: the frame is for the bridge's MAC address), also to send it back into the
+//! bridge, `table inet netd` decides about. What another container is to route is told by its addresses, which takes a set
+//! with prefixes. Looking into that costs the kernel as much as all other lookups together, so it comes after those that
+//! decide about nearly every packet. A lookup costs as much as five to ten comparisons, also in a set of two elements that is
+//! written into the rule, so what nearly every packet passes are comparisons.
 
 use crate::model::address::Family;
 
 /// Sets that rules fill, and chains; behind the sets of elements. `FLOWS`: most noted flows of a family.
-pub(super) const CHAINS: &str = r#"
+const CHAINS: &str = r#"
   set flows4 { type ipv4_addr . inet_service . ipv4_addr . inet_service . inet_proto; size FLOWS; flags dynamic,timeout; timeout 3m; }
   set flows6 { type ipv6_addr . inet_service . ipv6_addr . inet_service . inet_proto; size FLOWS; flags dynamic,timeout; timeout 3m; }
   set denied_within4 { type ipv4_addr . ipv4_addr . inet_proto . inet_service; size 4096; flags dynamic,timeout; counter; timeout 10m; }
@@ -24,58 +34,66 @@ pub(super) const CHAINS: &str = r#"
     drop
   }
   chain begin {
+    tcp sport >= 32768 tcp dport < 32768 accept comment "its answers are told by the ports"
+    tcp flags & (syn | ack) != syn accept
     meta protocol ip tcp flags & (syn | ack) == syn update @flows4 { ip saddr . th sport . ip daddr . th dport . meta l4proto } accept
     meta protocol ip meta l4proto udp update @flows4 { ip saddr . th sport . ip daddr . th dport . meta l4proto } accept
     meta protocol ip6 tcp flags & (syn | ack) == syn update @flows6 { ip6 saddr . th sport . ip6 daddr . th dport . meta l4proto } accept
     meta protocol ip6 meta l4proto udp update @flows6 { ip6 saddr . th sport . ip6 daddr . th dport . meta l4proto } accept
     accept
   }
-  chain going {
-    meta protocol ip meta l4proto tcp update @flows4 { ip daddr . th dport . ip saddr . th sport . meta l4proto timeout 2h } accept
-    meta protocol ip meta l4proto udp update @flows4 { ip daddr . th dport . ip saddr . th sport . meta l4proto timeout 3m } accept
-    meta protocol ip6 meta l4proto tcp update @flows6 { ip6 daddr . th dport . ip6 saddr . th sport . meta l4proto timeout 2h } accept
-    meta protocol ip6 meta l4proto udp update @flows6 { ip6 daddr . th dport . ip6 saddr . th sport . meta l4proto timeout 3m } accept
-    accept
-  }
-  chain answer {
-    meta protocol ip ip daddr . ip saddr . meta l4proto . th sport vmap @within4_port
-    meta protocol ip ip daddr . ip saddr vmap @within4
-    meta protocol ip ip saddr @shut_within4 goto denied
-    meta protocol ip6 ip6 daddr . ip6 saddr . meta l4proto . th sport vmap @within6_port
-    meta protocol ip6 ip6 daddr . ip6 saddr vmap @within6
-    meta protocol ip6 ip6 saddr @shut_within6 goto denied
-    accept
-  }
-  chain policy4 {
-    meta protocol ip ip daddr != @receivers4 accept comment "routed"
-    meta protocol ip meta l4proto { tcp, udp } ip daddr . th dport . ip saddr . th sport . meta l4proto @flows4 goto going
-    meta protocol ip icmp type { destination-unreachable, time-exceeded, parameter-problem } accept
+  chain tcp4 {
+    th sport < 32768 th dport >= 32768 tcp flags & (syn | ack) != syn goto answer4
+    jump begun4
+    meta protocol ip ip daddr . th dport . ip saddr . th sport . meta l4proto @flows4 jump going4
     meta protocol ip ip frag-off & 0x1fff != 0 accept comment "useless without its first part"
-    meta protocol ip icmp type echo-reply goto answer
-    meta protocol ip tcp flags & (syn | ack) != syn tcp sport < 32768 tcp dport >= 32768 goto answer
-    meta protocol ip ip saddr . ip daddr . meta l4proto . th dport vmap @within4_port
-    meta protocol ip ip saddr . ip daddr vmap @within4
-    meta protocol ip ip daddr @shut_within4 goto denied
-    goto begin
+    goto denied
   }
-  chain policy6 {
+  chain tcp6 {
+    th sport < 32768 th dport >= 32768 tcp flags & (syn | ack) != syn goto answer6
+    jump begun6
+    meta protocol ip6 ip6 daddr . th dport . ip6 saddr . th sport . meta l4proto @flows6 jump going6
+    goto denied
+  }
+  chain icmp4 {
+    meta protocol ip icmp type { destination-unreachable, time-exceeded, parameter-problem } accept
+    meta protocol ip icmp type echo-reply goto answer4
+    goto other4
+  }
+  chain icmp6 {
     meta protocol ip6 icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, mld-listener-report, mld-listener-done, mld2-listener-report } accept
     meta protocol ip6 icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } accept
     meta protocol ip6 ip6 saddr fe80::/10 goto denied
     meta protocol ip6 ip6 daddr fe80::/10 goto denied
-    meta protocol ip6 ip6 daddr != @receivers6 accept comment "routed"
-    meta protocol ip6 meta l4proto { tcp, udp } ip6 daddr . th dport . ip6 saddr . th sport . meta l4proto @flows6 goto going
+    meta pkttype host accept comment "routed"
+    meta protocol ip6 icmpv6 type echo-reply goto answer6
+    goto other6
+  }
+  chain policy4 {
+    meta l4proto tcp goto tcp4
+    meta protocol ip ip frag-off & 0x1fff != 0 accept comment "useless without its first part"
+    meta l4proto udp goto udp4
+    meta l4proto icmp goto icmp4
+    goto other4
+  }
+  chain policy6 {
+    meta l4proto icmpv6 goto icmp6
+    meta protocol ip6 ip6 saddr fe80::/10 goto denied
+    meta protocol ip6 ip6 daddr fe80::/10 goto denied
+    meta pkttype host accept comment "routed"
     meta protocol ip6 frag frag-off > 0 accept comment "useless without its first part"
-    meta protocol ip6 icmpv6 type echo-reply goto answer
-    meta protocol ip6 tcp flags & (syn | ack) != syn tcp sport < 32768 tcp dport >= 32768 goto answer
-    meta protocol ip6 ip6 saddr . ip6 daddr . meta l4proto . th dport vmap @within6_port
-    meta protocol ip6 ip6 saddr . ip6 daddr vmap @within6
-    meta protocol ip6 ip6 daddr @shut_within6 goto denied
-    goto begin
+    meta l4proto tcp goto tcp6
+    meta l4proto udp goto udp6
+    goto other6
+  }
+  chain compared {
+    meta protocol ip goto policy4
+    meta protocol ip6 goto policy6
+    accept
   }
   chain policed {
-    meta protocol vmap { ip : goto policy4, ip6 : goto policy6 }
-    accept
+    meta protocol ip meta pkttype host accept comment "routed"
+    goto compared
   }
   chain to_all {
     meta protocol arp accept
@@ -85,20 +103,62 @@ pub(super) const CHAINS: &str = r#"
     goto denied
   }
   chain policed_shut {
-    meta pkttype { broadcast, multicast } goto to_all
+    meta pkttype other goto compared
+    meta pkttype broadcast goto to_all
+    meta pkttype multicast goto to_all
     goto policed
   }
 "#;
 
-/// Most noted flows of each family.
-pub(super) const FLOWS: u32 = 65536;
+/// The chains that are the same for both families: `IP` is how nft calls the header, `N` the digit in names.
+const OF_FAMILY: &str = r#"
+  chain begunN {
+    meta protocol IP IP saddr . IP daddr . meta l4proto . th dport vmap @withinN_port
+    meta protocol IP IP daddr != @policedN accept comment "routed"
+    meta protocol IP IP saddr . IP daddr vmap @withinN
+    meta protocol IP IP saddr . IP daddr != @receiversN accept comment "routed"
+    meta protocol IP IP daddr @shut_withinN return
+    goto begin
+  }
+  chain answeredN {
+    meta protocol IP IP daddr . IP saddr . meta l4proto . th sport vmap @withinN_port
+    meta protocol IP IP daddr != @policedN accept comment "routed"
+    meta protocol IP IP daddr . IP saddr vmap @withinN
+    meta protocol IP IP saddr . IP daddr != @receiversN accept comment "routed"
+    meta protocol IP IP saddr @shut_withinN return
+    accept
+  }
+  chain goingN {
+    meta protocol IP meta l4proto tcp update @flowsN { IP daddr . th dport . IP saddr . th sport . meta l4proto timeout 2h }
+    meta protocol IP meta l4proto udp update @flowsN { IP daddr . th dport . IP saddr . th sport . meta l4proto timeout 3m }
+    goto answeredN
+  }
+  chain answerN {
+    jump answeredN
+    meta protocol IP IP saddr . th sport . IP daddr . th dport . meta l4proto @flowsN jump begunN
+    goto denied
+  }
+  chain otherN {
+    jump begunN
+    goto denied
+  }
+  chain udpN {
+    meta protocol IP IP daddr . th dport . IP saddr . th sport . meta l4proto @flowsN jump goingN
+    goto otherN
+  }
+"#;
 
-/// The set of the flows that pass.
-pub fn flows(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "flows4",
-        Family::V6 => "flows6",
-    }
+/// Most noted flows of each family.
+const FLOWS: u32 = 65536;
+
+/// Sets that rules fill, and chains.
+pub(super) fn text() -> String {
+    let of_family = |(header, digit)| {
+        let names = ["within", "policed", "receivers", "flows", "begun", "answered", "going", "answer", "other", "udp"];
+        let named = |text: String, name: &str| text.replace(&format!("{name}N"), &format!("{name}{digit}"));
+        names.into_iter().fold(OF_FAMILY.replace("IP", header), named)
+    };
+    CHAINS.replace("FLOWS", &FLOWS.to_string()) + &[("ip", "4"), ("ip6", "6")].map(of_family).concat()
 }
 
 /// The sets to which the rules add what they drop, as [`super::policy::counted`].

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Change, Difference, ResolvConf, States, stale_flows};
+use super::{Change, Difference, ResolvConf, States, egress, stale_flows};
+use crate::logic::firewall::sets::entries;
 use crate::logic::target::{self, Interface};
 use crate::model::desired::Desired;
 use crate::model::endpoint::Endpoint;
-use crate::model::host::element::{Element, Table};
+use crate::model::host::element::Element;
 use crate::model::host::step::{DefaultRoute, Flows, HostPorts, Step};
 use crate::model::names::IfName;
 use crate::model::network::Network;
@@ -35,16 +36,18 @@ pub fn attach(
     let difference = Difference::of(states, change).with_policies(states);
     let vacant: Vec<HostPorts> =
         target::unheld_ports(change.after).difference(&target::unheld_ports(change.before)).copied().collect();
-    let stale = stale_flows(&difference.add);
+    let stale = stale_flows(&difference.add).into_iter().chain(egress::ended(change.before, &difference.add)).collect();
     let hold = difference.hold.into_iter().filter(|port| !reserved.contains(port)).collect();
     let mut steps = ports(endpoint, vacant, hold);
     // Before the interface: its first packets are checked, and none of them is dropped.
     steps.push(Step::Elements { remove: difference.remove, add: difference.add });
-    steps.push(match target::interface(network, endpoint, change.after) {
-        Interface::Own(link) => Step::Attach(link),
+    steps.extend(match target::interface(network, endpoint, change.after) {
+        Interface::Own(link) => Some(Step::Attach(link)),
         // Done each time, because another program may have recreated its interface since.
-        Interface::Adopted(name) => Step::Adopt(name.clone()),
+        Interface::Adopted(name) => Some(Step::Adopt(name.clone())),
+        Interface::Nothing => None,
     });
+    steps.extend(target::shim_routes(network, &[], &[endpoint]));
     steps.extend(target::shaping(network, endpoint).map(|shaping| Step::Shape(Box::new(shaping))));
     steps.push(Step::ForgetFlows(stale));
     steps.extend(resolv_conf.step(Some(endpoint)));
@@ -63,14 +66,15 @@ pub fn address(
     let difference = Difference::of(states, change).with_policies(states);
     let unheld = target::unheld_ports(change.after);
     let vacant = unheld.difference(&target::unheld_ports(change.before)).copied().collect();
-    let flows = stale_flows(&difference.add);
+    let flows = stale_flows(&difference.add).into_iter().chain(egress::ended(change.before, &difference.add)).collect();
     let mut steps = ports(endpoint, vacant, difference.hold);
     // Before the addresses: packets from them are not dropped.
     steps.push(Step::Elements { remove: difference.remove, add: difference.add });
     steps.extend(match target::interface(network, endpoint, change.after) {
         Interface::Own(link) => Some(Step::Address(link)),
-        Interface::Adopted(_) => None,
+        Interface::Adopted(_) | Interface::Nothing => None,
     });
+    steps.extend(target::shim_routes(network, &[], &[endpoint]));
     let (old, new) = (target::default_routes(change.before), target::default_routes(change.after));
     steps.push(Step::DefaultRoutes {
         netns: endpoint.container.netns.clone(),
@@ -109,15 +113,17 @@ pub fn detach(
     }
     let all = all.with_policies(states);
     let flows = gone.iter().flat_map(|endpoint| endpoint.addresses.iter().map(|ip| Flows::Of(ip.ip()))).collect();
-    let (mut links, mut limits) = (Vec::new(), Vec::new());
+    let (mut links, mut limits, mut routes) = (Vec::new(), Vec::new(), Vec::new());
     for endpoint in gone {
         let Some(network) = states.before.network(&endpoint.network) else { continue };
         links.extend(target::interface(network, endpoint, &[]).own().map(|link| *link));
         limits.extend(target::shaping(network, endpoint).map(|shaping| shaping.interface()));
+        routes.extend(target::shim_routes(network, &[endpoint], &[]));
     }
-    // An interface is guarded as long as it exists. What another container's data become is removed and added together.
-    let stays =
-        |element: &Element| element.table() == Table::Bridge && !all.add.iter().any(|new| new.replaces(element));
+    // An interface is guarded and held as long as it exists. What gets other data is removed and added together.
+    let keys = |element: &Element| entries(element).into_iter().map(|entry| (entry.set, entry.key)).collect::<Vec<_>>();
+    let renewed: BTreeSet<_> = all.add.iter().flat_map(keys).collect();
+    let stays = |element: &Element| element.restrains() && !keys(element).iter().any(|key| renewed.contains(key));
     let (guard, remove) = all.remove.into_iter().partition(stays);
     let mut steps = vec![Step::Elements { remove, add: all.add }, Step::Detach(links)];
     let more = [
@@ -127,7 +133,7 @@ pub fn detach(
         Step::Hold(all.hold),
         Step::ForgetFlows(flows),
     ];
-    steps.extend(more.into_iter().filter(|step| !step.is_noop()));
+    steps.extend(routes.into_iter().chain(more).filter(|step| !step.is_noop()));
     steps.extend(last);
     steps
 }

@@ -1,6 +1,8 @@
 //! Plans: the steps that bring the kernel from one state to another. Pure functions that neither observe nor apply.
 
+pub mod egress;
 pub mod endpoint;
+pub mod lease;
 pub mod network;
 pub mod policy;
 pub mod port;
@@ -84,7 +86,10 @@ impl Difference {
 
     /// Adds what follows for policies.
     fn with_policies(mut self, states: States<'_>) -> Self {
-        let (old, new) = policy::compared(states);
+        let (mut old, mut new) = policy::compared(states);
+        let (held_before, held_after) = egress::compared(states);
+        old.extend(held_before);
+        new.extend(held_after);
         let merged = |mine: Vec<Element>, more: BTreeSet<Element>| -> Vec<Element> {
             if more.is_empty() {
                 mine

@@ -10,7 +10,9 @@ pub fn create(after: &Desired, network: &Network) -> Vec<Step> {
     let add = target::network_elements(after, network).into_iter().collect();
     let elements = Step::Elements { remove: Vec::new(), add };
     let bridge = target::bridge_link(network).map(Step::AddBridge);
-    let steps = [Step::Forwarding(target::forwarding_of(network))].into_iter().chain(bridge).chain([elements]);
+    let shim = target::shim(network).map(Step::AddShim);
+    let forwarding = Step::Forwarding(target::forwarding_of(network));
+    let steps = [forwarding].into_iter().chain(bridge).chain(shim).chain([elements]);
     steps.filter(|step| !step.is_noop()).collect()
 }
 
@@ -18,5 +20,7 @@ pub fn create(after: &Desired, network: &Network) -> Vec<Step> {
 pub fn remove(before: &Desired, network: &Network) -> Vec<Step> {
     let remove = target::network_elements(before, network).into_iter().collect();
     let elements = Step::Elements { remove, add: Vec::new() };
-    [elements].into_iter().chain(target::bridge_link(network).map(Step::DeleteBridge)).collect()
+    let bridge = target::bridge_link(network).map(Step::DeleteBridge);
+    let steps = [elements].into_iter().chain(bridge).chain(target::shim(network).map(Step::DeleteShim));
+    steps.filter(|step| !step.is_noop()).collect()
 }

@@ -11,7 +11,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::host::element::{Element, Verdict};
 
 /// The elements of a container, from all of its endpoints. None for an endpoint without a bridge, a trusted one, and one
-/// whose addresses netd does not know.
+/// whose addresses netd does not know. One that waits for an address of a DHCP server has none to send from.
 ///
 /// Each of its host ends may send from each of its addresses: the reply to a connection that arrived over one network
 /// leaves over the network of the default route.
@@ -21,7 +21,8 @@ pub(super) fn elements(desired: &Desired, endpoints: &[Arc<Endpoint>]) -> Vec<El
     let guarded = endpoints.iter().filter(|endpoint| {
         let network = desired.network(&endpoint.network);
         let on_bridge = network.is_some_and(|network| network.bridge().is_some() && !network.trusted);
-        on_bridge && !endpoint.trusted && !endpoint.addresses.is_empty()
+        let is_known = !endpoint.addresses.is_empty() || endpoint.dhcp.is_some();
+        on_bridge && !endpoint.trusted && is_known
     });
     let of = |endpoint: &Arc<Endpoint>| {
         let host_end = endpoint.host_ifname.clone();
@@ -91,6 +92,8 @@ mod tests {
         assert_eq!(of(&desired, &[&first, &second]), wants(&first, &all));
         let bare = Endpoint { addresses: Vec::new(), ..second.clone() };
         assert_eq!(of(&desired, &[&bare]), BTreeSet::new());
+        let unleased = Endpoint { addresses: Vec::new(), dhcp: Some(Default::default()), ..first.clone() };
+        assert_eq!(of(&desired, &[&unleased]), wants(&first, &[]));
         one.trusted = true;
         drop(desired.insert_network(one));
         assert_eq!(of(&desired, &[&first]), BTreeSet::new());

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
+use crate::model::address::Family;
 use crate::model::desired::Desired;
 use crate::model::host::element::{EdgePair, EdgePort, Element, Pair, PairPort, Verdict};
 use crate::model::names::IfName;
@@ -19,6 +20,7 @@ pub(super) fn network_elements(ruling: &Ruling, network: &Network, bridge: &IfNa
     let is_policed = ruling.policed.contains(&network.name);
     let either = |plain, policed| if is_policed { policed } else { plain };
     let mut elements = Vec::new();
+    elements.extend(network.internal.then(|| Element::Internal(bridge.clone())));
     if network.internal || is_policed {
         let (leaving, entering) = match (network.internal, is_policed) {
             (true, true) => (Verdict::SentInternal, Verdict::ReceivedInternal),
@@ -83,8 +85,13 @@ pub(super) fn elements(desired: &Desired) -> BTreeSet<Element> {
     if !ruling.policed.is_empty() {
         elements.extend(LOOPBACK.parse().ok().map(|loopback| Element::FromHost(loopback, Verdict::OfHostTranslated)));
     }
-    for endpoint in ruling.policed.iter().flat_map(|network| desired.endpoints_of(network)) {
-        elements.extend(endpoint.addresses.iter().map(IpNetwork::ip).map(Element::Receiver));
+    for network in ruling.policed.iter().filter_map(|network| desired.network(network)) {
+        for address in desired.endpoints_of(&network.name).flat_map(|endpoint| &endpoint.addresses).map(IpNetwork::ip) {
+            let subnets = network.subnets.iter().map(|subnet| subnet.subnet);
+            let of_the_family = subnets.filter(|subnet| subnet.family() == Family::of(address));
+            elements.extend(of_the_family.map(|subnet| Element::Receiver(subnet, address)));
+            elements.insert(Element::Policed(address));
+        }
     }
     elements
 }
@@ -98,7 +105,8 @@ fn each(decisions: &Decisions, mut tell: impl FnMut(Option<Port>, Decision)) {
 
 fn pair(elements: &mut BTreeSet<Element>, within: bool, (from, to): (IpAddr, IpAddr), decisions: &Decisions) {
     let verdict = |decision: Decision| match (decision.permit, within) {
-        (false, _) => Verdict::Denied,
+        (false, false) => Verdict::Denied,
+        (false, true) => Verdict::DeniedWithin,
         (true, true) => Verdict::Begin,
         (true, false) => Verdict::Accept,
     };

@@ -38,7 +38,7 @@ fn ports_of(
     needed: impl Fn(&Publication, &dyn Fn(Family) -> bool) -> Vec<HostPorts>,
 ) -> BTreeSet<HostPorts> {
     let publications = endpoints.iter().filter(|endpoint| which(endpoint)).flat_map(|e| &e.publications);
-    let leads = |family| way_out(endpoints, family).is_some_and(|endpoint| endpoint.address(family).is_some());
+    let leads = |family| way_in(endpoints, family).is_some_and(|endpoint| endpoint.address(family).is_some());
     publications.flat_map(|publication| needed(publication, &leads)).collect()
 }
 
@@ -80,11 +80,30 @@ pub(super) fn way_out(endpoints: &[Arc<Endpoint>], family: Family) -> Option<&Ar
     ways.clone().find(leads).or_else(|| ways.find(|endpoint| endpoint.handover.is_none()))
 }
 
+/// Whether what is published for the container in that family leads to it: its default route goes through the host.
+pub fn is_reached(endpoints: &[Arc<Endpoint>], family: Family) -> bool {
+    way_in(endpoints, family).is_some()
+}
+
+/// The endpoint to which publications lead in that family: that with the default route, if the host is its gateway. Else
+/// replies would not return over the host.
+pub(super) fn way_in(endpoints: &[Arc<Endpoint>], family: Family) -> Option<&Arc<Endpoint>> {
+    way_out(endpoints, family).filter(|endpoint| !endpoint.beside_host)
+}
+
 /// The targets of a publication: per address family that it covers, the container's address on the network of its
 /// default route.
 pub(super) fn targets(publication: &Publication, endpoints: &[Arc<Endpoint>]) -> impl Iterator<Item = IpAddr> {
     let covered = FAMILIES.into_iter().filter(|family| publication.covers(*family));
-    covered.filter_map(|family| way_out(endpoints, family)?.address(family)).collect::<Vec<_>>().into_iter()
+    covered.filter_map(|family| way_in(endpoints, family)?.address(family)).collect::<Vec<_>>().into_iter()
+}
+
+/// The element by which the host's own input rules decide about the publication in that family.
+pub(super) fn obey(publication: &Publication, family: Family) -> Element {
+    match publication.only_on() {
+        Some(address) => Element::StrictAt(address, publication.protocol, publication.host),
+        None => Element::Strict(family, publication.protocol, publication.host),
+    }
 }
 
 /// Adds the elements that lead the publication to the address.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use super::ports::{FAMILIES, bound, way_out};
+use super::ports::{FAMILIES, bound, obey, way_in};
 use super::proxied::is_untranslatable;
 use crate::logic::slots;
 use crate::model::address::Family;
@@ -14,7 +14,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::host::element::Element;
 use crate::model::host::step::{HostPort, HostPorts};
 use crate::model::names::IfName;
-use crate::model::publication::{Protocol, Publication};
+use crate::model::publication::{Protocol, Publication, PublishMode};
 use crate::model::service::{Affinity, MemberState, Service, WhenNoneReady};
 
 /// What leads to the members of a service.
@@ -75,7 +75,7 @@ fn covers(desired: &Desired, service: &Service, family: Family) -> bool {
 /// ports that its container publishes itself.
 fn reached_at(desired: &Desired, member: &Endpoint, family: Family) -> Option<IpAddr> {
     let attached = desired.container(&member.container.id)?;
-    way_out(&attached.endpoints, family).and_then(|endpoint| endpoint.address(family))
+    way_in(&attached.endpoints, family).and_then(|endpoint| endpoint.address(family))
 }
 
 fn unique(addresses: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
@@ -99,12 +99,30 @@ pub fn elements(desired: &Desired, service: &Service) -> BTreeSet<Element> {
             .map(|to_port| slots::port_elements((protocol, port), to_port, affinity, &members, family))
             .unwrap_or_default(),
     };
-    entrances(desired, service).into_iter().flat_map(of).collect()
+    let mut elements: BTreeSet<Element> = entrances(desired, service).into_iter().flat_map(of).collect();
+    if service.is_balanced() {
+        elements.extend(service.publications.iter().flat_map(|publication| strict(desired, service, publication)));
+    }
+    elements
+}
+
+/// By which the host's own input rules decide about a published port, if they do.
+fn strict(desired: &Desired, service: &Service, publication: &Publication) -> Vec<Element> {
+    let networks = service.networks.iter().map(|on| &on.network);
+    if desired.publish_mode(networks, publication.mode) == PublishMode::Open {
+        return Vec::new();
+    }
+    let families = FAMILIES.into_iter().filter(|family| covers(desired, service, *family));
+    let both = |family| {
+        let of_service = Element::StrictService(family, publication.protocol, publication.host.first());
+        [obey(publication, family), of_service]
+    };
+    families.flat_map(both).collect()
 }
 
 /// The bridge of each of the service's networks that has one.
 fn bridges<'a>(desired: &'a Desired, service: &'a Service) -> BTreeMap<IpAddr, &'a IfName> {
-    let on = service.networks.iter().filter_map(|on| Some((on, desired.network(&on.network)?.bridge()?)));
+    let on = service.networks.iter().filter_map(|on| Some((on, desired.network(&on.network)?.guest_bridge()?)));
     on.flat_map(|(on, bridge)| on.addresses.iter().map(move |address| (*address, bridge))).collect()
 }
 
@@ -138,8 +156,8 @@ pub fn way(desired: &Desired, service: &Service) -> Option<IpAddr> {
     }
     // The kernel does not translate `::1`.
     let networks = service.networks.iter().filter_map(|on| desired.network(&on.network));
-    let mut gateways = networks.filter(|network| network.has_gateways()).flat_map(|network| &network.subnets);
-    gateways.find(|subnet| subnet.gateway.is_ipv6()).map(|subnet| subnet.gateway)
+    let mut gateways = networks.flat_map(|network| network.host_gateways());
+    gateways.find(IpAddr::is_ipv6)
 }
 
 #[cfg(test)]
@@ -164,7 +182,7 @@ mod tests {
         let publication = |text: &str| {
             let spec: PortSpec = text.parse().unwrap();
             let (host_ip, protocol) = (spec.host_ip, spec.protocol);
-            Publication { host_ip, host: spec.host.unwrap(), container: spec.container, protocol }
+            Publication { host_ip, host: spec.host.unwrap(), container: spec.container, protocol, mode: None }
         };
         service.publications = ["4000:80/tcp", "4000:80/sctp"].map(publication).into();
         let service = desired.insert_service(service);

@@ -5,8 +5,10 @@
 //! DNS names and under each of its addresses, and nowhere else; only `insert_endpoint` and `remove_endpoint` change
 //! them.
 
+pub mod egress;
 mod names;
 mod policies;
+mod published;
 mod reservations;
 mod services;
 mod version;
@@ -22,7 +24,7 @@ use super::ids::ContainerId;
 use super::names::{IfName, NetworkName};
 use super::network::Network;
 use super::policy::Policy;
-use super::publication::Publication;
+use super::publication::{Publication, PublishMode};
 use super::request::AttachmentKey;
 use names::Names;
 use reservations::Reservations;
@@ -103,6 +105,9 @@ pub struct Desired {
     reservations: Reservations,
     services: Services,
     policies: Map<u64, Arc<Policy>>,
+    /// The mode of ports of which neither their publication nor their network says it.
+    publish: PublishMode,
+    held: egress::Held,
 }
 
 impl Desired {
@@ -221,11 +226,14 @@ impl Desired {
     pub fn insert_network(&mut self, network: Network) -> Arc<Network> {
         self.remove_network(&network.name.clone());
         self.version = Version::default();
-        for subnet in &network.subnets {
-            self.gateways.insert_mut(subnet.gateway, network.name.clone());
+        for gateway in network.behind_gateways() {
+            self.gateways.insert_mut(gateway, network.name.clone());
         }
         let network = Arc::new(network);
         self.networks.insert_mut(network.name.clone(), network.clone());
+        if !network.egress.is_unsaid() {
+            self.count_all_held();
+        }
         self.change_called(&network.name, |networks| {
             let place = networks.partition_point(|other| other.name < network.name);
             networks.insert(place, network.clone());
@@ -238,8 +246,11 @@ impl Desired {
         let network = self.networks.get(name)?.clone();
         self.networks.remove_mut(name);
         self.version = Version::default();
-        for subnet in &network.subnets {
-            self.gateways.remove_mut(&subnet.gateway);
+        if !network.egress.is_unsaid() {
+            self.count_all_held();
+        }
+        for gateway in network.behind_gateways() {
+            self.gateways.remove_mut(&gateway);
         }
         self.change_called(name, |networks| networks.retain(|other| other.name != *name));
         Some(network)
@@ -260,6 +271,7 @@ impl Desired {
     pub fn insert_endpoint(&mut self, endpoint: Endpoint) -> Arc<Endpoint> {
         self.remove_endpoint(&endpoint.key());
         self.version = Version::default();
+        self.count_held(&endpoint.container.id, -1);
         let endpoint = Arc::new(endpoint);
         self.endpoints.insert_mut(endpoint.key(), endpoint.clone());
         let mut names = self.names.get(&endpoint.network).cloned().unwrap_or_default();
@@ -283,6 +295,7 @@ impl Desired {
             self.addresses.insert_mut(address.ip(), holder);
         }
         self.replace_container(attached);
+        self.count_held(&endpoint.container.id, 1);
         self.enlist(&endpoint);
         endpoint
     }
@@ -290,6 +303,7 @@ impl Desired {
     /// Removes the endpoint, and its container if it has no other endpoint.
     pub fn remove_endpoint(&mut self, key: &EndpointKey) -> Option<Arc<Endpoint>> {
         let endpoint = self.endpoints.get(key)?.clone();
+        self.count_held(&key.container, -1);
         self.endpoints.remove_mut(key);
         self.withdraw(key);
         self.version = Version::default();
@@ -317,6 +331,7 @@ impl Desired {
                 self.replace_container(Arc::new(attached));
             }
         }
+        self.count_held(&key.container, 1);
         Some(endpoint)
     }
 

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::element::{Element, NameServer, PortSlot, Published, PublishedRange, ServicePort, Table, Verdict, VipSlot};
 use super::routing::TurnedOn;
-use super::step::{EndpointLink, Flows, HostPort, HostPorts, LinkKind, Step, Through, VethPair};
+use super::step::{
+    DefaultRoute, EndpointLink, Flows, HostPort, HostPorts, LinkKind, ShimLink, StackedLink, Step, Through, VethPair,
+};
 use crate::model::address::Family;
-use crate::model::names::IfName;
 
 /// Items separated by a comma and a space.
 struct List<'a, T>(&'a [T]);
@@ -29,12 +30,15 @@ impl Step {
             Self::Forwarding(_) | Self::StopForwarding(_) => "forwarding",
             Self::AddBridge(_) => "add-bridge",
             Self::DeleteBridge(_) => "delete-bridge",
+            Self::AddShim(_) => "add-host-interface",
+            Self::DeleteShim(_) => "delete-host-interface",
+            Self::ShimRoutes { .. } => "change-host-routes",
             Self::VirtualAddresses { .. } => "change-virtual-addresses",
             Self::Rename { .. } => "rename-interface",
             Self::RestorePorts(_) => "restore-ports",
             Self::Restore { .. } => "restore-interface",
             Self::Attach(_) => "add-interface",
-            Self::Detach(_) | Self::DeleteStray(_) => "delete-interfaces",
+            Self::Detach(_) | Self::DeleteStray(_) | Self::DeleteInner { .. } => "delete-interfaces",
             Self::Address(_) => "add-addresses",
             Self::RemoveAddresses(_) => "remove-addresses",
             Self::Adopt(_) => "adopt-interface",
@@ -57,9 +61,7 @@ impl Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Forwarding(families) => {
-                write!(f, "set {} to 1 unless it is", List(&families.forwarding_settings()))
-            }
+            Self::Forwarding(on) => write!(f, "set {} to 1 unless it is", List(&on.forwarding_settings())),
             Self::StopForwarding(TurnedOn { families, .. }) => {
                 write!(f, "set {} to 0", List(&families.forwarding_settings()))
             }
@@ -67,19 +69,25 @@ impl fmt::Display for Step {
                 write!(f, "add bridge {} with {} and MTU {}", bridge.name, List(&bridge.addresses), bridge.mtu)
             }
             Self::DeleteBridge(bridge) => write!(f, "delete bridge {}", bridge.name),
-            Self::VirtualAddresses { bridge, remove, add } => virtual_addresses(f, bridge, remove, add),
+            Self::VirtualAddresses { bridge, remove, add } => {
+                changed(f, &format!("virtual addresses of bridge {bridge}"), remove, add)
+            }
+            Self::AddShim(shim) => add_shim(f, shim),
+            Self::DeleteShim(shim) => write!(f, "delete interface {}", shim.name),
+            Self::ShimRoutes { shim, remove, add } => changed(f, &format!("routes over {}", shim.name), remove, add),
             Self::Attach(link) => attach(f, link),
             Self::Detach(links) => {
-                let names: Vec<_> = links.iter().map(host_end).collect();
+                let names: Vec<_> = links.iter().map(deleted).collect();
                 write!(f, "delete interfaces {}", List(&names))
             }
             Self::Rename { from, to } => write!(f, "rename interface {from} to {to}"),
             Self::RestorePorts(links) => {
-                let names: Vec<_> = links.iter().map(host_end).collect();
+                let names: Vec<_> = links.iter().map(|link| link.kind.host_ifname()).collect();
                 write!(f, "restore bridge ports {}", List(&names))
             }
             Self::Restore { link, .. } => write!(f, "restore interface {} in {}", link.ifname, link.container),
             Self::DeleteStray(name) => write!(f, "delete interface {name}"),
+            Self::DeleteInner { netns, ifname } => write!(f, "delete interface {ifname} in {}", netns.path.display()),
             Self::Address(link) => write!(f, "add {} to {} in {}", List(&link.addresses), link.ifname, link.container),
             Self::RemoveAddresses(link) => {
                 write!(f, "remove {} from {} in {}", List(&link.addresses), link.ifname, link.container)
@@ -92,10 +100,6 @@ impl fmt::Display for Step {
             }
             Self::Foreign(change) => write!(f, "change the firewall of another program: {change:?}"),
             Self::DefaultRoutes { netns, remove, add } => {
-                let gateways = |routes: &[super::step::DefaultRoute]| {
-                    let each = routes.iter().map(|route| format!("{} over {}", route.gateway, route.ifname));
-                    each.collect::<Vec<_>>()
-                };
                 let (old, new) = (gateways(remove), gateways(add));
                 write!(f, "in {}: remove default routes [{}], add [{}]", netns.path.display(), List(&old), List(&new))
             }
@@ -118,14 +122,18 @@ impl fmt::Display for Step {
     }
 }
 
-fn virtual_addresses(
-    f: &mut fmt::Formatter<'_>,
-    bridge: &IfName,
-    remove: &BTreeSet<IpAddr>,
-    add: &BTreeSet<IpAddr>,
-) -> fmt::Result {
+fn gateways(routes: &[DefaultRoute]) -> Vec<String> {
+    routes.iter().map(|route| format!("{} over {}", route.gateway, route.ifname)).collect()
+}
+
+fn add_shim(f: &mut fmt::Formatter<'_>, shim: &ShimLink) -> fmt::Result {
+    let ShimLink { name, parent, mtu, addresses, .. } = shim;
+    write!(f, "add interface {name} on {parent} with {} and MTU {mtu}", List(addresses))
+}
+
+fn changed(f: &mut fmt::Formatter<'_>, what: &str, remove: &BTreeSet<IpAddr>, add: &BTreeSet<IpAddr>) -> fmt::Result {
     let (old, new): (Vec<_>, Vec<_>) = (remove.iter().collect(), add.iter().collect());
-    write!(f, "virtual addresses of bridge {bridge}: remove [{}], add [{}]", List(&old), List(&new))
+    write!(f, "{what}: remove [{}], add [{}]", List(&old), List(&new))
 }
 
 fn elements(f: &mut fmt::Formatter<'_>, remove: &[Element], add: &[Element]) -> fmt::Result {
@@ -146,10 +154,11 @@ fn hold(f: &mut fmt::Formatter<'_>, ports: &[HostPorts]) -> fmt::Result {
     if watched.is_empty() { Ok(()) } else { write!(f, "{and}check and watch {}", List(&watched)) }
 }
 
-/// The name by which a link is known on the host.
-fn host_end(link: &EndpointLink) -> &IfName {
+/// The interface that is deleted: its host end, or it itself.
+fn deleted(link: &EndpointLink) -> String {
     match &link.kind {
-        LinkKind::Veth(pair) => &pair.host_ifname,
+        LinkKind::Veth(pair) => pair.host_ifname.to_string(),
+        LinkKind::Stacked(_) => format!("{} in {}", link.ifname, link.container),
     }
 }
 
@@ -160,6 +169,7 @@ fn attach(f: &mut fmt::Formatter<'_>, link: &EndpointLink) -> fmt::Result {
         LinkKind::Veth(VethPair { bridge, host_ifname, .. }) => {
             write!(f, "a veth pair with {host_ifname} on bridge {bridge}")?;
         }
+        LinkKind::Stacked(StackedLink { parent, mode, .. }) => write!(f, "{mode} on {parent}")?,
     }
     write!(f, ": MAC {mac}, MTU {mtu}, addresses [{}]", List(addresses))?;
     if default_gateways.is_empty() { Ok(()) } else { write!(f, ", default route via {}", List(default_gateways)) }
@@ -198,12 +208,31 @@ impl fmt::Display for Flows {
     }
 }
 
+/// The address of the host, and a space; nothing for all of them.
+fn at(host_ip: Option<IpAddr>) -> String {
+    host_ip.map(|ip| format!("{ip} ")).unwrap_or_default()
+}
+
+impl fmt::Display for Published {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host_ip, protocol, port, to, to_port } = self;
+        write!(f, "{}{port}/{protocol} : {}", at(*host_ip), SocketAddr::new(*to, *to_port))
+    }
+}
+
+impl fmt::Display for PublishedRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host_ip, protocol, ports, to } = self;
+        write!(f, "{}{ports}/{protocol} : {to}", at(*host_ip))
+    }
+}
+
 impl fmt::Display for Element {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let any = |ip: &Option<std::net::IpAddr>| ip.map(|ip| format!("{ip} ")).unwrap_or_default();
         match self {
             Self::Bridge(name) => write!(f, "bridges {{ {name} }}"),
             Self::Direct(name) => write!(f, "direct {{ {name} }}"),
+            Self::Internal(name) => write!(f, "internal {{ {name} }}"),
             Self::Leaving(name, verdict) => write!(f, "leaving {{ {name} : {verdict} }}"),
             Self::Entering(name, verdict) => write!(f, "entering {{ {name} : {verdict} }}"),
             Self::ToHost(name, verdict) => write!(f, "to_host {{ {name} : {verdict} }}"),
@@ -216,25 +245,29 @@ impl fmt::Display for Element {
             Self::ReceivedPort(received) => write!(f, "received {{ {received} }}"),
             Self::Received(received) => write!(f, "received {{ {received} }}"),
             Self::Shut(address) | Self::ShutWithin(address) => write!(f, "shut {{ {address} }}"),
-            Self::Receiver(address) => write!(f, "receivers {{ {address} }}"),
+            Self::Policed(address) => write!(f, "policed {{ {address} }}"),
+            Self::Receiver(subnet, address) => write!(f, "receivers {{ {subnet} . {address} }}"),
+            Self::Egress(address) => write!(f, "egress {{ {address} }}"),
+            Self::EgressMac(mac) => write!(f, "egress_macs {{ {mac} }}"),
+            Self::EgressToPorts(to) => write!(f, "egress_to {{ {to} }}"),
+            Self::EgressTo(to) => write!(f, "egress_to {{ {to} }}"),
             Self::PortsClosed(name) => write!(f, "ports_closed {{ {name} }}"),
             Self::Uplink(Family::V4, name) => write!(f, "uplinks4 {{ {name} }}"),
             Self::Uplink(Family::V6, name) => write!(f, "uplinks6 {{ {name} }}"),
             Self::Isolated(name) => write!(f, "isolated {{ {name} }}"),
             Self::Allowed(from, to) => write!(f, "allowed {{ {from} . {to} }}"),
             Self::Masquerade(subnet) => write!(f, "masquerade {{ {subnet} }}"),
+            Self::Outbound(subnet, source) => write!(f, "outbound {{ {subnet} : {source} }}"),
+            Self::Routed(name) => write!(f, "routed {{ {name} }}"),
+            Self::Unprotected(name) => write!(f, "unprotected {{ {name} }}"),
+            Self::Opened(to, protocol, ports) => write!(f, "opened {{ {to} {ports}/{protocol} }}"),
             Self::Hairpin(subnet) => write!(f, "hairpin {{ {subnet} }}"),
-            Self::Publish(Published { host_ip, protocol, port, to, to_port }) => {
-                write!(
-                    f,
-                    "publish {{ {}{port}/{protocol} : {} }}",
-                    any(host_ip),
-                    std::net::SocketAddr::new(*to, *to_port)
-                )
-            }
-            Self::PublishRange(PublishedRange { host_ip, protocol, ports, to }) => {
-                write!(f, "publish {{ {}{ports}/{protocol} : {to} }}", any(host_ip))
-            }
+            Self::Publish(published) => write!(f, "publish {{ {published} }}"),
+            Self::PublishRange(published) => write!(f, "publish {{ {published} }}"),
+            Self::Strict(Family::V4, protocol, ports) => write!(f, "strict4 {{ {ports}/{protocol} }}"),
+            Self::Strict(Family::V6, protocol, ports) => write!(f, "strict6 {{ {ports}/{protocol} }}"),
+            Self::StrictAt(address, protocol, ports) => write!(f, "strict {{ {address} {ports}/{protocol} }}"),
+            Self::StrictService(_, protocol, port) => write!(f, "service_strict {{ {port}/{protocol} }}"),
             Self::AskAt(NameServer { gateway, port }) => write!(f, "dns {{ {gateway} : {port} }}"),
             Self::AnswerFrom(NameServer { gateway, port }) => write!(f, "dns_from {{ {gateway} . {port} }}"),
             Self::Guarded(host_end) => write!(f, "guarded {{ {host_end} }}"),

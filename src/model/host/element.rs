@@ -2,8 +2,10 @@
 //!
 //! `logic::firewall` defines the structure around them, `kernel::nft` their wire format.
 
+mod egress;
 mod policies;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -12,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::model::address::{Family, Mac, Subnet};
 use crate::model::names::IfName;
 use crate::model::publication::{PortRange, Protocol};
-pub use policies::{EdgePair, EdgePort, Pair, PairPort, Verdict};
+pub use egress::{EgressTo, EgressToPorts};
+pub use policies::{EdgePair, EdgePort, Pair, PairPort, Verdict, VerdictCode};
 
 /// One member of one set or map. A publication of consecutive ports that keep their numbers is one interval; any other
 /// has one element per port (address and port: a pair of nft elements that are written together).
@@ -22,6 +25,8 @@ pub enum Element {
     Bridge(IfName),
     /// `set direct`: a host interface that leads to one container of netd without a bridge.
     Direct(IfName),
+    /// `set internal`: the bridge of an internal network.
+    Internal(IfName),
     /// `map leaving`: what a container sends from this bridge, internal or with policies, passes this chain.
     Leaving(IfName, Verdict),
     /// `map entering`: what is forwarded to this bridge, internal or with policies, passes this chain.
@@ -48,8 +53,19 @@ pub enum Element {
     Shut(IpAddr),
     /// `set shut_within4`… of `table bridge netd`: the same within the bridge.
     ShutWithin(IpAddr),
-    /// `set receivers4`/`receivers6` of `table bridge netd`: a container on a network with policies has this address.
-    Receiver(IpAddr),
+    /// `set receivers4`/`receivers6` of `table bridge netd`: a network with policies has this subnet, and a container with
+    /// this address, of the same family.
+    Receiver(Subnet, IpAddr),
+    /// `set policed4`/`policed6` of `table bridge netd`: the containers of all [`Self::Receiver`]s.
+    Policed(IpAddr),
+    /// `set egress4`…: what this container's address begins to send passes only if it is allowed.
+    Egress(IpAddr),
+    /// `set egress_macs`: a container whose egress is denied has this MAC address.
+    EgressMac(Mac),
+    /// `set egress4_to`…: what an address may send to ports of a subnet.
+    EgressToPorts(EgressToPorts),
+    /// `set egress4_to_any`…: what an address may send to a subnet.
+    EgressTo(EgressTo),
     /// `set ports_closed`: a bridge of netd from which even published ports are unreachable at the host's addresses.
     PortsClosed(IfName),
     /// `set isolated`: a bridge of netd on which the host has no address.
@@ -63,10 +79,22 @@ pub enum Element {
     /// `set hairpin4`/`hairpin6`: (subnet, subnet): published traffic within one network gets the gateway's address,
     /// because otherwise the reply would not return through the host.
     Hairpin(Subnet),
+    /// `map outbound4`/`outbound6`: sources that get this address instead.
+    Outbound(Subnet, IpAddr),
+    /// `set routed`: a bridge of netd whose containers are reached at their own addresses where their ports are open.
+    Routed(IfName),
+    /// `set unprotected`: a bridge of netd whose containers are reached at their own addresses.
+    Unprotected(IfName),
+    /// `set opened4`/`opened6`: ports that are reached at this container's own address.
+    Opened(IpAddr, Protocol, PortRange),
     /// `map publish4`… : a published port.
     Publish(Published),
     /// `map publish4_range`… : published ports that keep their numbers.
     PublishRange(PublishedRange),
+    /// `set strict4`/`strict6`: published ports of every address about which the host's own input rules decide.
+    Strict(Family, Protocol, PortRange),
+    /// `set strict4_at`/`strict6_at`: the same at one address.
+    StrictAt(IpAddr, Protocol, PortRange),
     /// `map dns4`/`dns6`: redirects questions to port 53 of this gateway to the port of the name service there.
     AskAt(NameServer),
     /// `set dns4_from`/`dns6_from`: packets from there are answers, and get the source port 53.
@@ -93,16 +121,22 @@ pub enum Element {
     VipSlot(VipSlot),
     /// `map service_ports4`/`service_ports6` of `table inet netd_services`: a published port of a service.
     ServicePort(ServicePort),
+    /// `set service_strict4`/`service_strict6` of `table inet netd_services`: a published port of a service about which the
+    /// host's own input rules decide; it is in `strict4`/`strict6` too.
+    StrictService(Family, Protocol, u16),
     /// `map port4_8`… of `table inet netd_services`: a slot of a published port.
     PortSlot(PortSlot),
 }
 
 impl Element {
-    /// Whether it has the same key as the other one, and other data: what may be sent from an address.
-    pub fn replaces(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Source(interface, address, _), Self::Source(of, from, _)) => (interface, address) == (of, from),
-            _ => false,
+    /// Whether more would pass without it.
+    pub fn restrains(&self) -> bool {
+        match self {
+            Self::Internal(_) | Self::Leaving(..) | Self::Entering(..) | Self::ToHost(..) | Self::FromHost(..) => true,
+            Self::PairPort(_) | Self::Pair(_) | Self::SentPort(_) | Self::Sent(_) => true,
+            Self::ReceivedPort(_) | Self::Received(_) | Self::Shut(_) => true,
+            Self::Egress(_) | Self::EgressMac(_) => true,
+            _ => self.table() == Table::Bridge,
         }
     }
 
@@ -110,11 +144,14 @@ impl Element {
     pub fn table(&self) -> Table {
         match self {
             Self::Guarded(_) | Self::Mac(..) | Self::Source(..) | Self::Target(..) => Table::Bridge,
-            Self::Receiver(_) | Self::ShutWithin(_) => Table::Bridge,
+            Self::Receiver(..) | Self::Policed(_) | Self::ShutWithin(_) => Table::Bridge,
             Self::PairPort(PairPort { within: true, .. }) | Self::Pair(Pair { within: true, .. }) => Table::Bridge,
-            Self::Vip(_) | Self::VipFrom(..) | Self::VipSlot(_) | Self::ServicePort(_) | Self::PortSlot(_) => {
-                Table::Services
-            }
+            Self::Vip(_)
+            | Self::VipFrom(..)
+            | Self::VipSlot(_)
+            | Self::ServicePort(_)
+            | Self::StrictService(..)
+            | Self::PortSlot(_) => Table::Services,
             _ => Table::Inet,
         }
     }
@@ -132,6 +169,11 @@ pub enum Table {
 }
 
 impl Table {
+    /// Those of the elements that are in it.
+    pub fn of(self, elements: &[Element]) -> BTreeSet<Element> {
+        elements.iter().filter(|element| element.table() == self).cloned().collect()
+    }
+
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Inet, Self::Bridge, Self::Services];
 

@@ -7,9 +7,12 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use super::element::{Element, Table};
+pub use super::kind::ObservedKind;
+use super::parent::{Device, Parent};
 use super::routing::Routing;
 use super::step::HostPorts;
 use crate::model::address::{Families, Family, Mac, Subnet};
+use crate::model::driver::VlanId;
 use crate::model::endpoint::Netns;
 use crate::model::names::{ContainerName, IfName, NetworkName};
 use crate::model::publication::{PortRange, Protocol};
@@ -36,6 +39,10 @@ pub struct HostFacts {
     pub ipv6: bool,
     /// Search domains of the host's resolver.
     pub search: Vec<String>,
+    /// Interfaces that networks are to be on, by name; looked at only for these.
+    pub parents: BTreeMap<IfName, Parent>,
+    /// Kinds of interfaces that are needed and that the kernel lacks.
+    pub lacks: BTreeSet<Device>,
     /// Networks of other programs, queried only if a subnet is chosen or checked.
     pub foreign: Vec<ForeignNetwork>,
 }
@@ -80,25 +87,6 @@ pub struct ForeignNetwork {
     pub subnets: Vec<Subnet>,
 }
 
-/// The kind of a link, as far as netd distinguishes kinds (`IFLA_INFO_KIND`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ObservedKind {
-    /// A bridge.
-    Bridge,
-    /// One end of a veth pair.
-    Veth,
-    /// An intermediate device, which carries the limit of what another interface receives.
-    Ifb,
-    /// A TUN or TAP device.
-    Tun,
-    /// One end of a netkit pair.
-    Netkit,
-    /// A kind that netd treats like hardware.
-    Other(String),
-    /// Hardware, which has no kind.
-    Hardware,
-}
-
 /// A link in one of netd's link groups, or any bridge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObservedLink {
@@ -112,6 +100,9 @@ pub struct ObservedLink {
     pub mtu: u32,
     /// Bridge port isolation (`IFLA_BRPORT_ISOLATED`).
     pub isolated: bool,
+    /// For a bridge port: the only VLAN that it is in, without a tag.
+    #[serde(default)]
+    pub vlan: Option<VlanId>,
     /// IPv6 is enabled on it.
     #[serde(default)]
     pub ipv6: bool,
@@ -125,6 +116,9 @@ pub struct ObservedLink {
     pub alias: Option<String>,
     /// `None` if it has no address of six bytes.
     pub mac: Option<Mac>,
+    /// For a macvlan interface of netd: the single addresses to which routes over it lead.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<IpAddr>,
     /// For a bridge of netd; `None` for other links.
     pub bridge: Option<ObservedBridge>,
 }
@@ -175,10 +169,16 @@ pub struct Firewall {
     pub elements: BTreeSet<Element>,
     /// Packets that `table bridge netd` dropped since it was loaded, by host end; without those that sent none.
     pub refused: BTreeMap<IfName, u64>,
+    /// Somebody else may have changed what is open for containers since it was read.
+    pub opened_unsure: bool,
     /// The kernel has no tables of the family bridge: containers of one bridge can take each other's addresses.
     pub unguarded: bool,
     /// The kernel cannot compute hashes of packets (`CONFIG_NFT_HASH`): services have names only.
     pub no_services: bool,
+    /// A rule cannot hand packets to netd (`CONFIG_NFT_LOG`, `CONFIG_NETFILTER_NETLINK_LOG`): no port can be strict.
+    pub hands_nothing_over: bool,
+    /// Why first packets to the strict ports that are there are not sent again, if that is so.
+    pub resends_nothing: Option<String>,
 }
 
 impl Firewall {
@@ -191,8 +191,11 @@ impl Firewall {
             services: structure,
             elements,
             refused,
+            opened_unsure: true,
             unguarded: false,
             no_services: false,
+            hands_nothing_over: false,
+            resends_nothing: None,
         }
     }
 
@@ -258,6 +261,8 @@ pub struct HostEnd {
     pub up: bool,
     /// Bridge port isolation.
     pub isolated: bool,
+    /// The only VLAN that it is in, without a tag.
+    pub vlan: Option<VlanId>,
 }
 
 /// An interface that netd made in a container, found by its host end.
@@ -275,4 +280,13 @@ pub struct Traced {
     pub host_ifname: IfName,
     /// What it is like.
     pub inside: ObservedInterface,
+}
+
+/// An interface that netd made in a container and that has no other end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inner {
+    /// The namespace that it is in.
+    pub netns: Netns,
+    /// Its name there.
+    pub ifname: IfName,
 }

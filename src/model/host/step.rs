@@ -3,128 +3,19 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use super::element::{Element, Table};
 use super::foreign_firewall::ForeignChange;
+pub use super::link::{BridgeLink, EndpointLink, LinkKind, ShimLink, StackedLink, VethPair, is_single};
 use super::routing::TurnedOn;
-use crate::model::address::{Families, Family, Mac};
+use crate::model::address::{Families, Family};
 use crate::model::bandwidth::{LimitedInterface, Shaping};
 use crate::model::endpoint::Netns;
 use crate::model::ids::ContainerId;
-use crate::model::names::{ContainerName, IfName, NetworkName};
+use crate::model::names::IfName;
 use crate::model::policy::ruling::Ended;
 use crate::model::publication::{PortRange, Protocol};
-use crate::model::route::Route;
-
-/// The target of a bridge.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BridgeLink {
-    /// The network it carries (for the link's alias).
-    pub network: NetworkName,
-    /// Interface name.
-    pub name: IfName,
-    /// Gateway addresses with prefix.
-    pub addresses: Vec<IpNetwork>,
-    /// Virtual addresses of services, which have no subnet of their own there.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub virtual_addresses: BTreeSet<IpAddr>,
-    /// MTU in bytes.
-    pub mtu: u32,
-}
-
-impl BridgeLink {
-    /// The alias of the link (`ip link show`), which shows that netd made it even if its name or group was changed.
-    pub fn alias(&self) -> String {
-        format!("netd network {}", self.network)
-    }
-
-    /// The MAC address: it stays the same as ports come and go. `None` for a bridge without addresses.
-    pub fn mac(&self) -> Option<Mac> {
-        self.addresses.first().map(|gateway| Mac::for_address(gateway.ip()))
-    }
-
-    /// The link-local address, if the network has IPv6.
-    pub fn link_local(&self) -> Option<IpNetwork> {
-        let v6 = self.addresses.iter().any(IpNetwork::is_ipv6);
-        self.mac().filter(|_| v6).map(|mac| mac.link_local().into())
-    }
-
-    /// Those of the bridge's addresses that are in the way of containers: netd may give them to one.
-    pub fn in_the_way<'a>(&'a self, observed: &'a [IpNetwork]) -> impl Iterator<Item = &'a IpNetwork> {
-        let is_ours = |address: &IpNetwork| self.addresses.iter().any(|gateway| gateway.contains(address.ip()));
-        let is_virtual = |address: &IpNetwork| is_single(address) && self.virtual_addresses.contains(&address.ip());
-        let wanted = move |address: &IpNetwork| self.addresses.contains(address) || is_virtual(address);
-        observed.iter().filter(move |address| !wanted(address) && is_ours(address))
-    }
-}
-
-/// Whether the address has no subnet.
-pub fn is_single(address: &IpNetwork) -> bool {
-    address.prefix() == if address.is_ipv4() { 32 } else { 128 }
-}
-
-/// The beginning of the alias of a host end.
-const ALIAS: &str = "netd: ";
-
-/// The target of a container's interface that netd makes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EndpointLink {
-    /// For the link's alias.
-    pub network: NetworkName,
-    /// For the link's alias.
-    pub container: ContainerName,
-    /// Interface in the container.
-    pub ifname: IfName,
-    /// The container's namespace.
-    pub netns: Netns,
-    /// MAC address in the container.
-    pub mac: Mac,
-    /// MTU in bytes, of both ends if it has two.
-    pub mtu: u32,
-    /// Addresses with prefix, without duplicate address detection.
-    pub addresses: Vec<IpNetwork>,
-    /// Default routes to set on this interface, at most one per address family. An existing one from elsewhere stays.
-    pub default_gateways: Vec<IpAddr>,
-    /// Metric of those routes, as in [`DefaultRoute::metric`].
-    pub default_metric: Option<u32>,
-    /// Further routes on this interface.
-    pub routes: Vec<Route>,
-    /// What leads from it to its network.
-    pub kind: LinkKind,
-}
-
-/// The kinds of interfaces that netd makes in containers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum LinkKind {
-    /// One end of a veth pair, whose other end is a port of a bridge.
-    Veth(VethPair),
-}
-
-/// What a veth pair has on the host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VethPair {
-    /// The bridge.
-    pub bridge: IfName,
-    /// The host end.
-    pub host_ifname: IfName,
-    /// Bridge port isolation: no traffic to other isolated ports (`--no-icc`).
-    pub isolated: bool,
-}
-
-impl EndpointLink {
-    /// The alias of the host end (`ip link show`): the trace that a lost record leaves.
-    pub fn alias(&self) -> String {
-        format!("{ALIAS}{} on {}", self.container, self.network)
-    }
-
-    /// Container and network of the host end with this alias.
-    pub fn read_alias(alias: &str) -> Option<(ContainerName, NetworkName)> {
-        let (container, network) = alias.strip_prefix(ALIAS)?.rsplit_once(" on ")?;
-        Some((container.parse().ok()?, network.parse().ok()?))
-    }
-}
 
 /// A default route in a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -204,6 +95,20 @@ pub enum Step {
         /// Addresses to add.
         add: BTreeSet<IpAddr>,
     },
+    /// Create the host's interface on a network of stacked ones, or make netd's existing one match.
+    AddShim(ShimLink),
+    /// Delete it; a missing one is no error.
+    DeleteShim(ShimLink),
+    /// Change the routes to containers over it: remove, then add. Missing and existing ones are no errors, and removing
+    /// from one that is gone is none either.
+    ShimRoutes {
+        /// The interface.
+        shim: ShimLink,
+        /// Addresses to which it does not lead any more.
+        remove: BTreeSet<IpAddr>,
+        /// Addresses to which it leads.
+        add: BTreeSet<IpAddr>,
+    },
     /// Create the interface, assign its addresses and bring it up. Fails, changing nothing, if an interface with that
     /// name exists in the container, or with the other end's name on the host.
     Attach(Box<EndpointLink>),
@@ -211,6 +116,13 @@ pub enum Step {
     Detach(Vec<EndpointLink>),
     /// Delete a link of netd that belongs to no network and no endpoint; a missing one is no error.
     DeleteStray(IfName),
+    /// The same within a container; a missing namespace is no error.
+    DeleteInner {
+        /// The container.
+        netns: Netns,
+        /// The interface there.
+        ifname: IfName,
+    },
     /// Make the existing host ends match: bridge, hairpin mode, isolation, MAC address, MTU, up. Continues after an error
     /// and reports the first one.
     RestorePorts(Vec<EndpointLink>),
@@ -334,9 +246,14 @@ impl Step {
             Self::Hold(ports) | Self::CheckPortsFree { ports, .. } | Self::Release(ports) => ports.is_empty(),
             Self::ForgetFlows(flows) => flows.is_empty(),
             Self::Unshape(interfaces) => interfaces.is_empty(),
-            Self::VirtualAddresses { remove, add, .. } => remove.is_empty() && add.is_empty(),
+            Self::VirtualAddresses { remove, add, .. } | Self::ShimRoutes { remove, add, .. } => {
+                remove.is_empty() && add.is_empty()
+            }
             Self::AddBridge(_)
             | Self::DeleteBridge(_)
+            | Self::AddShim(_)
+            | Self::DeleteShim(_)
+            | Self::DeleteInner { .. }
             | Self::Rename { .. }
             | Self::Restore { .. }
             | Self::Attach(_)
@@ -372,13 +289,18 @@ impl Step {
             Self::VirtualAddresses { bridge, remove, add } => {
                 Some(Self::VirtualAddresses { bridge: bridge.clone(), remove: add.clone(), add: remove.clone() })
             }
+            Self::AddShim(shim) => Some(Self::DeleteShim(shim.clone())),
+            Self::DeleteShim(shim) => Some(Self::AddShim(shim.clone())),
+            Self::ShimRoutes { shim, remove, add } => {
+                Some(Self::ShimRoutes { shim: shim.clone(), remove: add.clone(), add: remove.clone() })
+            }
             Self::Attach(link) => Some(Self::Detach(vec![(**link).clone()])),
             Self::Address(link) => Some(Self::RemoveAddresses(link.clone())),
             Self::RemoveAddresses(link) => Some(Self::Address(link.clone())),
             Self::Shape(shaping) => Some(Self::Unshape(vec![shaping.interface()])),
             Self::Unshape(_) => None,
             // A deletion is not undone: the store has committed its command, and repair finishes it.
-            Self::Detach(_) | Self::DeleteStray(_) => None,
+            Self::Detach(_) | Self::DeleteStray(_) | Self::DeleteInner { .. } => None,
             Self::DefaultRoutes { netns, remove, add } => {
                 Some(Self::DefaultRoutes { netns: netns.clone(), remove: add.clone(), add: remove.clone() })
             }

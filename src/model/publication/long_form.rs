@@ -1,13 +1,15 @@
 //! Docker's long form of `-p`: `KEY=VALUE` parts joined by commas (docker/cli, `convertToStandardNotation` and the
-//! `--publish` of services).
+//! `--publish` of services), and netd's own key `publish`.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::{Parts, host_address};
+use super::{Parts, PortSpec, PublishMode, host_address};
 
 pub(super) fn parts(text: &str) -> Result<Parts<'_>, String> {
-    let keys = "target, published, protocol, mode and host_ip";
-    let (mut target, mut published, mut protocol, mut mode, mut host_ip) = (None, None, None, None, None);
+    let keys = "target, published, protocol, mode, host_ip and publish";
+    let (mut target, mut published, mut protocol, mut mode) = (None, None, None, None);
+    let (mut host_ip, mut publish) = (None, None);
     for part in text.split(',') {
         let (key, value) =
             part.split_once('=').ok_or_else(|| format!("use KEY=VALUE parts joined by commas, not {part:?}"))?;
@@ -17,6 +19,7 @@ pub(super) fn parts(text: &str) -> Result<Parts<'_>, String> {
             "protocol" => &mut protocol,
             "mode" => &mut mode,
             "host_ip" => &mut host_ip,
+            "publish" => &mut publish,
             _ => return Err(format!("there is no key {key:?}: use {keys}")),
         };
         if place.replace(value.trim()).is_some() {
@@ -39,7 +42,20 @@ pub(super) fn parts(text: &str) -> Result<Parts<'_>, String> {
         // Unlike in the short form, IPv6 needs no brackets.
         ip => Some(ip.parse::<Ipv6Addr>().map_or_else(|_| host_address(ip), |ip| Ok(IpAddr::V6(ip)))?),
     };
-    Ok(Parts { host_ip, host, container: target, protocol })
+    Ok(Parts { host_ip, host, container: target, protocol, mode: publish })
+}
+
+/// Writes the long form.
+pub(super) fn write(f: &mut fmt::Formatter<'_>, spec: &PortSpec, mode: PublishMode) -> fmt::Result {
+    let PortSpec { host_ip, host, container, protocol, .. } = spec;
+    if let Some(host) = host {
+        write!(f, "published={host},")?;
+    }
+    write!(f, "target={container},protocol={protocol}")?;
+    if let Some(ip) = host_ip {
+        write!(f, ",host_ip={ip}")?;
+    }
+    write!(f, ",publish={mode}")
 }
 
 #[cfg(test)]
@@ -64,11 +80,26 @@ mod tests {
     }
 
     #[test]
+    fn who_decides_about_the_packets_is_kept() {
+        for long in [
+            "published=4000,target=80,protocol=tcp,publish=strict",
+            "target=53,protocol=udp,publish=open",
+            "published=4000-4001,target=80-81,protocol=tcp,host_ip=2001:db8::1,publish=strict",
+        ] {
+            let spec: PortSpec = long.parse().unwrap();
+            assert_eq!(spec.to_string(), long);
+            assert!(spec.mode.is_some());
+        }
+        assert_eq!("published=4000,target=80".parse::<PortSpec>().unwrap().mode, None);
+    }
+
+    #[test]
     fn what_is_wrong_with_it_is_said() {
         for (long, words) in [
             ("published=80", "target, the container port, is missing"),
             ("target=", "target, the container port, is missing"),
-            ("target=80,publish=90", "no key \"publish\""),
+            ("target=80,publish=90", "use open or strict"),
+            ("target=80,expose=90", "no key \"expose\""),
             ("target=80,90", "KEY=VALUE"),
             ("target=80,target=81", "target is given twice"),
             ("target=80,target\n=81", ": target is given twice"),

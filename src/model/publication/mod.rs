@@ -1,6 +1,7 @@
 //! Published ports: the `-p` grammar ([`PortSpec`]) and the result ([`Publication`]).
 
 mod long_form;
+mod mode;
 pub mod skipped;
 
 use std::collections::HashSet;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Invalid;
 use super::address::Family;
+pub use mode::PublishMode;
 
 /// A transport protocol with ports; the value is its IP protocol number (IANA).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -151,6 +153,8 @@ pub struct PortSpec {
     pub container: PortRange,
     /// tcp if not given.
     pub protocol: Protocol,
+    /// Who decides about its packets; `None`: as the network has it. Only the long form can say so.
+    pub mode: Option<PublishMode>,
 }
 
 impl PortSpec {
@@ -166,7 +170,7 @@ impl PortSpec {
         container: PortRange,
         protocol: Protocol,
     ) -> Result<Self, Invalid> {
-        let spec = Self { host_ip: host_ip.map(|ip| ip.to_canonical()), host, container, protocol };
+        let spec = Self { host_ip: host_ip.map(|ip| ip.to_canonical()), host, container, protocol, mode: None };
         let bad = |why: String| Err(Invalid::new("port", spec.to_string(), why));
         if let Some(why) = spec.host_ip.and_then(unpublishable) {
             return bad(why);
@@ -187,14 +191,16 @@ impl FromStr for PortSpec {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let bad = |why: String| Invalid::new("port", text, why);
         let parts = if text.contains('=') { long_form::parts(text) } else { short_form(text) };
-        let Parts { host_ip, host, container, protocol } = parts.map_err(bad)?;
+        let Parts { host_ip, host, container, protocol, mode } = parts.map_err(bad)?;
         let protocol = protocol.map_or(Ok(Protocol::Tcp), str::parse).map_err(|error| bad(error.to_string()))?;
         if container.is_empty() {
             return Err(bad("the container port is missing".into()));
         }
         let container = range(container).map_err(bad)?.ok_or_else(|| bad("container port 0 does not exist".into()))?;
         let host = if host.is_empty() { None } else { range(host).map_err(bad)? };
-        Self::new(host_ip, host, container, protocol).map_err(|error| bad(error.why))
+        let mode = mode.map(str::parse).transpose().map_err(|error: Invalid| bad(error.to_string()))?;
+        let spec = Self::new(host_ip, host, container, protocol).map_err(|error| bad(error.why))?;
+        Ok(Self { mode, ..spec })
     }
 }
 
@@ -204,6 +210,7 @@ struct Parts<'a> {
     host: &'a str,
     container: &'a str,
     protocol: Option<&'a str>,
+    mode: Option<&'a str>,
 }
 
 fn short_form(text: &str) -> Result<Parts<'_>, String> {
@@ -215,7 +222,7 @@ fn short_form(text: &str) -> Result<Parts<'_>, String> {
     let (head, container) = ports.rsplit_once(':').unwrap_or(("", ports));
     let (ip, host) = head.rsplit_once(':').unwrap_or(("", head));
     let host_ip = if ip.is_empty() { None } else { Some(host_address(ip)?) };
-    Ok(Parts { host_ip, host, container, protocol })
+    Ok(Parts { host_ip, host, container, protocol, mode: None })
 }
 
 /// An IPv4 address, or an IPv6 address in brackets.
@@ -243,6 +250,9 @@ impl From<PortSpec> for String {
 
 impl fmt::Display for PortSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(mode) = self.mode {
+            return long_form::write(f, self, mode);
+        }
         match (self.host_ip, self.host) {
             (None, None) => {}
             (None, Some(host)) => write!(f, "{host}:")?,
@@ -296,6 +306,28 @@ pub(in crate::model) fn range(text: &str) -> Result<Option<PortRange>, String> {
 /// kernel does not translate. Of a longer one no socket does: ten thousand cost as many descriptors, 17 MB and 0.3 s.
 pub const BOUND_MAX: u32 = 16;
 
+/// Ports of a container that are reached at its own addresses, whatever host ports were asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Opened {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The ports.
+    pub ports: PortRange,
+}
+
+impl From<&PortSpec> for Opened {
+    fn from(asked: &PortSpec) -> Self {
+        Self { protocol: asked.protocol, ports: asked.container }
+    }
+}
+
+/// Formats them as they are asked for: "80/tcp", "8000-8010/udp".
+impl fmt::Display for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.ports, self.protocol)
+    }
+}
+
 /// A host address and port range that lead to the same number of container ports.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Publication {
@@ -307,6 +339,9 @@ pub struct Publication {
     pub container: PortRange,
     /// The protocol.
     pub protocol: Protocol,
+    /// Who decides about its packets; `None`: as the network has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<PublishMode>,
 }
 
 fn is_proxied(protocol: Protocol, ports: u32) -> bool {

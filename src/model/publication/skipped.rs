@@ -26,6 +26,8 @@ pub enum Unpublishable {
     NoIpv4,
     /// The container has no IPv6 address that can be reached from outside.
     NoIpv6,
+    /// The network is one of the host's, and its containers are beside the host.
+    Beside,
 }
 
 /// Formats the reason as a clause about the network.
@@ -34,6 +36,10 @@ impl fmt::Display for Unpublishable {
         f.write_str(match self {
             Self::Internal => "it is internal, so other hosts cannot reach it; publish on another network",
             Self::NoIpv4 => "the container has no IPv4 address there; create the network with an IPv4 subnet",
+            Self::Beside => {
+                "its containers are on a network of the host's, where their ports are reached at their own addresses without \
+                 the host; leave out -p, or publish on a network of netd's own"
+            }
             Self::NoIpv6 => "the container has no IPv6 address there; create the network with an IPv6 subnet",
         })
     }

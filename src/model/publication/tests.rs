@@ -96,6 +96,7 @@ fn what_is_not_a_port_is_refused() {
 #[test]
 fn a_wildcard_conflicts_with_any_address_of_its_family() {
     let publication = |ip: Option<&str>, port: u16| Publication {
+        mode: None,
         host_ip: ip.map(|ip| ip.parse().unwrap()),
         host: PortRange::single(port).unwrap(),
         container: PortRange::single(80).unwrap(),

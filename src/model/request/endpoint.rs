@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::NetworkSpec;
 use crate::model::address::{Mac, Subnet};
 use crate::model::bandwidth::Bandwidth;
+use crate::model::egress::Egress;
 use crate::model::exposure::Exposure;
 use crate::model::handover::HandoverSpec;
 use crate::model::ids::ContainerId;
@@ -49,6 +50,8 @@ pub struct EndpointSpec {
     pub upstreams: Vec<Upstream>,
     /// Another engine takes the interface into its container itself.
     pub handover: Option<HandoverSpec>,
+    /// What it may begin to send to the outside and to the host.
+    pub egress: Egress,
 }
 
 /// Who asks for an endpoint.
@@ -111,6 +114,7 @@ impl EndpointSpec {
             trusted: false,
             upstreams: Vec::new(),
             handover: None,
+            egress: Egress::default(),
         }
     }
 

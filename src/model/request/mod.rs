@@ -15,7 +15,7 @@ pub use endpoint::{
 };
 pub use engine_network::EngineNetworkChange;
 pub use handover::{HandoverAction, HandoverChange};
-pub use network::NetworkSpec;
+pub use network::{DriverSpec, NetworkSpec};
 pub use policy::PolicyChange;
 pub use port::{PortAction, PortChange};
 pub use reservation::ReservationSpec;

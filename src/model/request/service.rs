@@ -67,8 +67,8 @@ impl From<&Service> for ServiceSpec {
     /// The request that makes the service as it is.
     fn from(service: &Service) -> Self {
         let port = |publication: &Publication| {
-            let Publication { host_ip, host, container, protocol } = publication.clone();
-            PortSpec { host_ip, host: Some(host), container, protocol }
+            let Publication { host_ip, host, container, protocol, mode } = publication.clone();
+            PortSpec { host_ip, host: Some(host), container, protocol, mode }
         };
         Self {
             name: service.name.clone(),

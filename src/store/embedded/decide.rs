@@ -215,5 +215,7 @@ impl<'a> Boot<'a> {
 fn conflict(one: &Network, other: &Network) -> bool {
     let overlap = || one.subnets.iter().any(|a| other.subnets.iter().any(|b| a.subnet.overlaps(b.subnet)));
     one.id != other.id
-        && (one.name == other.name || one.bridge().is_some_and(|name| other.bridge() == Some(name)) || overlap())
+        && (one.name == other.name
+            || one.guest_bridge().is_some_and(|name| other.guest_bridge() == Some(name))
+            || overlap())
 }

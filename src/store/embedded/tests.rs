@@ -99,7 +99,7 @@ fn filled() -> (Place, Network, Endpoint) {
     let endpoint = endpoint(&network, "web");
     let address = "10.0.0.9".parse().unwrap();
     let records = [
-        Record::PutNetwork(network.clone()),
+        Record::PutNetwork(Box::new(network.clone())),
         Record::PutEndpoint(Box::new(endpoint.clone())),
         Record::PutReservation(Box::new(reservation(&network))),
         Record::PutReleased(network.name.clone(), address, 7),

@@ -8,6 +8,7 @@ mod networks;
 mod ports;
 mod reservations;
 mod services;
+mod stacked;
 mod starts;
 mod together;
 
@@ -15,7 +16,7 @@ use crate::drive::Scenario;
 
 /// All of them.
 pub(crate) fn all() -> Vec<Scenario> {
-    let commands = [networks::ALL, connects::ALL, ports::ALL, reservations::ALL, services::ALL];
+    let commands = [networks::ALL, connects::ALL, ports::ALL, reservations::ALL, services::ALL, stacked::ALL];
     let attachments = [attachments::ALL, together::ALL];
     let all = [commands.concat(), attachments.concat(), events::ALL.into(), firewalls::ALL.into(), starts::ALL.into()];
     all.concat()

@@ -11,10 +11,10 @@ use std::time::Duration;
 use crate::lab::space::inside;
 use crate::lab::until;
 
-pub(super) use crate::lab::Proto;
+pub(crate) use crate::lab::Proto;
 
-pub(super) const TCP: Proto = Proto::Tcp;
-pub(super) const UDP: Proto = Proto::Udp;
+pub(crate) const TCP: Proto = Proto::Tcp;
+pub(crate) const UDP: Proto = Proto::Udp;
 
 /// An answer that does not come within this time never comes.
 const SILENCE: Duration = Duration::from_millis(400);
@@ -22,13 +22,13 @@ const SILENCE: Duration = Duration::from_millis(400);
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Sends back what it gets, over TCP and UDP, at every address.
-pub(super) struct Server {
+pub(crate) struct Server {
     end: Arc<AtomicBool>,
     heard: Arc<AtomicU64>,
 }
 
 impl Server {
-    pub(super) fn start(ns: &str, port: u16) -> Self {
+    pub(crate) fn start(ns: &str, port: u16) -> Self {
         let (listener, socket) = inside(ns, || {
             let listener = TcpListener::bind(("::", port)).expect("a listener");
             (listener, UdpSocket::bind(("::", port)).expect("a socket"))
@@ -59,7 +59,7 @@ impl Server {
     }
 
     /// How many datagrams have come.
-    pub(super) fn heard(&self) -> u64 {
+    pub(crate) fn heard(&self) -> u64 {
         self.heard.load(Ordering::Relaxed)
     }
 }
@@ -83,19 +83,19 @@ fn echo(mut stream: TcpStream) {
 }
 
 /// A flow that is open.
-pub(super) enum Flow {
+pub(crate) enum Flow {
     Tcp(TcpStream),
     Udp(UdpSocket),
 }
 
 impl Flow {
     /// Whether what is sent comes back.
-    pub(super) fn goes_on(&mut self) -> bool {
+    pub(crate) fn goes_on(&mut self) -> bool {
         self.exchange(PATIENCE)
     }
 
     /// Whether nothing comes back any more.
-    pub(super) fn has_ended(&mut self) -> bool {
+    pub(crate) fn has_ended(&mut self) -> bool {
         !self.exchange(SILENCE)
     }
 
@@ -146,23 +146,23 @@ fn try_open(ns: &str, proto: Proto, to: &str, port: u16, patience: Duration) -> 
 }
 
 /// Opens a flow that must be answered.
-pub(super) fn open(ns: &str, proto: Proto, to: &str, port: u16) -> Option<Flow> {
+pub(crate) fn open(ns: &str, proto: Proto, to: &str, port: u16) -> Option<Flow> {
     try_open(ns, proto, to, port, PATIENCE)
 }
 
 /// Whether a new flow is answered.
-pub(super) fn begins(ns: &str, proto: Proto, to: &str, port: u16) -> bool {
+pub(crate) fn begins(ns: &str, proto: Proto, to: &str, port: u16) -> bool {
     try_open(ns, proto, to, port, SILENCE).is_some()
 }
 
 /// Sends datagrams all the time, also before there is a way.
-pub(super) struct Knocking {
+pub(crate) struct Knocking {
     sent: Arc<AtomicU64>,
     end: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-pub(super) fn knock(ns: &str, to: &str, port: u16) -> Knocking {
+pub(crate) fn knock(ns: &str, to: &str, port: u16) -> Knocking {
     let socket = inside(ns, || UdpSocket::bind("0.0.0.0:0").expect("a socket"));
     let (sent, end): (Arc<AtomicU64>, Arc<AtomicBool>) = Default::default();
     let (count, ends, to) = (sent.clone(), end.clone(), address(to, port));
@@ -179,8 +179,20 @@ pub(super) fn knock(ns: &str, to: &str, port: u16) -> Knocking {
 }
 
 impl Knocking {
+    /// Waits until one more has left the container.
+    pub(crate) fn has_begun(&self) {
+        let before = self.sent.load(Ordering::Relaxed);
+        until("it is sent", || (self.sent.load(Ordering::Relaxed) > before).then_some(()));
+    }
+
+    /// Sends no more.
+    pub(crate) fn stop(mut self) {
+        self.end.store(true, Ordering::Relaxed);
+        self.thread.take().map(JoinHandle::join);
+    }
+
     /// Waits until so many more have left the container, and the last of them has had time to arrive.
-    pub(super) fn until_sent(mut self, count: u64) {
+    pub(crate) fn until_sent(mut self, count: u64) {
         let before = self.sent.load(Ordering::Relaxed);
         until("it is sent", || (self.sent.load(Ordering::Relaxed) >= before + count).then_some(()));
         thread::park_timeout(SILENCE);
@@ -190,7 +202,7 @@ impl Knocking {
 }
 
 /// The rules that the kernel evaluates meanwhile, without what differs between packets.
-pub(super) fn trace(work: impl FnOnce()) -> Vec<String> {
+pub(crate) fn trace(work: impl FnOnce()) -> Vec<String> {
     let mut monitor = Command::new("nsenter");
     monitor.args(["--net=/run/netns/host", "--", "stdbuf", "-oL", "nft", "monitor", "trace"]).stdout(Stdio::piped());
     let mut monitor = monitor.spawn().expect("nft monitor");

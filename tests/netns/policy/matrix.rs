@@ -136,12 +136,17 @@ fn decided(world: &World<'_>) {
     assert_eq!(world.beginning(), "within across to-itself", "denied by default");
     goes_on(&mut kept, "when it is allowed and all else is denied by default");
     has_ended(&mut lost, "when it is denied by default");
+    // As well where the answers come from a network that is denied by default.
+    world.policy("default-deny net2");
+    assert_eq!(world.beginning(), "within across to-itself", "both networks denied by default");
+    goes_on(&mut across, "when it is allowed and all else is denied by default");
+    world.policy("rm 11");
     // A deny stands before an allow.
     world.policy("deny web far:80/tcp");
     world.policy("deny web far:80/udp");
     assert_eq!(world.beginning(), "within to-itself", "denied and allowed");
     has_ended(&mut across, "when it is denied across networks");
-    world.policy("rm 11 12");
+    world.policy("rm 12 13");
     let mut across = world.open(WAYS[5]);
     // Revoked.
     world.policy("rm 1 2 8 9");

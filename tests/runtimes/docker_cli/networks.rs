@@ -99,7 +99,7 @@ pub(super) const MAKING: &[Row] = &[
     differs(
         "docker network create -d macvlan wrong",
         "operation not supported",
-        r#"netd does not support the network driver "macvlan": it has bridges (-d bridge)"#,
+        r#"netd does not support the network driver "macvlan" for containers of Docker"#,
         UNSUPPORTED,
     ),
     same("docker network create bridge"),

@@ -19,6 +19,7 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("netavark: MTU, routes and name servers of a network", NEEDS, options),
         trial("netavark: a port that is taken is refused, and nothing is left", NEEDS, taken),
         trial("netavark: what netd cannot do is refused by name", NEEDS, refused),
+        trial("netavark: a network on an interface of the host", NEEDS, on_an_interface),
         trial("netavark: a network that was made again with another subnet", NEEDS, made_again),
         trial("netavark: a pod shares its networks", NEEDS, pod),
     ]
@@ -177,10 +178,11 @@ fn taken(lab: &Lab) {
 
 fn refused(lab: &Lab) {
     ready(lab);
-    podman("network create -d macvlan --subnet 10.89.7.0/24 -o parent=uplink mac").ok();
+    podman("network create -d macvlan --subnet 10.89.7.0/24 -o parent=lo mac").ok();
     podman("network create -o vlan=7 tagged").ok();
     podman("network create net1").ok();
-    for (networks, named) in [("mac", "driver macvlan"), ("tagged", "option vlan=7"), ("net1,tagged", "option vlan=7")]
+    for (networks, named) in
+        [("mac", "it is a loopback"), ("tagged", "option vlan=7"), ("net1,tagged", "option vlan=7")]
     {
         let refused = podman_in("run", &format!("--rm --network {networks} lab sleep 1"));
         assert!(refused.code != Some(0) && refused.stderr.contains(named), "{networks}: {refused:?}");
@@ -190,6 +192,19 @@ fn refused(lab: &Lab) {
     let refused = podman_in("run", "--rm lab sleep 1");
     let told = "cannot reach netd at /run/netd/netd.sock";
     assert!(refused.stderr.contains(told) && refused.stderr.contains("systemctl start netd"), "{refused:?}");
+}
+
+fn on_an_interface(lab: &Lab) {
+    ready(lab);
+    let subnet = "--subnet 192.0.2.0/24 --ip-range 192.0.2.64/26 --gateway 192.0.2.2";
+    podman(&format!("network create -d macvlan {subnet} -o parent=uplink mac")).ok();
+    podman_run(&format!("-d --name web -p 4000:80 --network mac {SERVE}"));
+    let address = inspect("web", "{{(index .NetworkSettings.Networks \"mac\").IPAddress}}");
+    assert_eq!(lab.address("mac", "web")[0].to_string(), address);
+    fetches_the_page("outside", &address);
+    assert!(lab.endpoint("mac", "web")["skipped_ports"].is_array(), "a port of the host leads nowhere there");
+    podman("rm -t 0 -f web").ok();
+    all_gone(lab);
 }
 
 fn made_again(lab: &Lab) {

@@ -160,14 +160,22 @@ pub fn insert(desired: &mut Desired, endpoint: Endpoint) {
 fn network(name: &str, n: u8) -> Network {
     let subnet = |prefix: String, gateway: String| NetworkSubnet {
         subnet: prefix.parse().unwrap(),
-        gateway: gateway.parse().unwrap(),
+        gateway: Some(gateway.parse().unwrap()),
         range: None,
     };
     let bridge = format!("nd{n}").parse().unwrap();
     Network {
         name: name.parse().unwrap(),
         id: NetworkId::from_random([n; 32]),
-        driver: Driver::Bridge(Bridge { name: bridge, icc: true, masquerade: true, isolated: false }),
+        driver: Driver::Bridge(Bridge {
+            name: bridge,
+            icc: true,
+            masquerade: true,
+            isolated: false,
+            routed: false,
+            unprotected: false,
+            source: Vec::new(),
+        }),
         subnets: vec![
             subnet(format!("127.{n}.0.0/24"), format!("127.{n}.0.1")),
             subnet(format!("fd0{n}::/64"), format!("fd0{n}::1")),
@@ -180,8 +188,12 @@ fn network(name: &str, n: u8) -> Network {
         host_access: HostAccess::All,
         sticky: false,
         trusted: false,
+        publish: None,
         engines: Vec::new(),
         on_demand: false,
+        relay: None,
+        egress: Default::default(),
+        dhcp: false,
     }
 }
 
@@ -216,7 +228,11 @@ pub fn endpoint(container: &str, network: &str, addresses: &[&str]) -> Endpoint 
         trusted: false,
         upstreams: Vec::new(),
         told_inside: false,
+        beside_host: false,
+        opened: Vec::new(),
         handover: None,
+        egress: Default::default(),
+        dhcp: None,
     }
 }
 

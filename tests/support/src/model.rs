@@ -4,6 +4,7 @@
 mod firewalls;
 mod guard;
 mod held;
+mod interfaces;
 mod limits;
 mod services;
 
@@ -15,35 +16,22 @@ use std::sync::Arc;
 use ipnetwork::IpNetwork;
 use netd::engine::Snapshot;
 use netd::kernel::fake::World;
-use netd::model::address::Mac;
 use netd::model::endpoint::Endpoint;
 use netd::model::host::element::{Element, NameServer, Published, PublishedRange, Verdict};
-use netd::model::host::step::{EndpointLink, HostPorts, LinkKind, VethPair};
+use netd::model::host::step::HostPorts;
 use netd::model::ids::ContainerId;
 use netd::model::names::IfName;
 use netd::model::network::{DnsListen, HostAccess, Network};
 use netd::model::publication::Publication;
 
 use firewalls::{is_at_gateway, is_blocked};
+use interfaces::{Pair, Shim};
 use limits::Limits;
 
 /// The port of the name service at gateways, as the tests configure it.
 const DNS_PORT: u16 = 53;
 /// The address of the name service within containers.
 const WITHIN: [u8; 4] = [127, 0, 0, 11];
-
-/// A veth pair: where its ends are, and what they have.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Pair {
-    bridge: IfName,
-    ifname: IfName,
-    inode: u64,
-    mac: Mac,
-    mtu: u32,
-    addresses: BTreeSet<IpNetwork>,
-    routes: BTreeSet<String>,
-    isolated: bool,
-}
 
 /// The name service within a container: the container, whether another resolver is there, and the gateways that it stands
 /// in for.
@@ -54,6 +42,8 @@ type Within = (ContainerId, bool, BTreeSet<(IpAddr, IpAddr)>);
 struct Parts {
     bridges: BTreeMap<IfName, (BTreeSet<IpNetwork>, u32)>,
     pairs: BTreeMap<IfName, Pair>,
+    /// The host's own interfaces on networks of stacked ones, with their addresses and routes.
+    shims: BTreeMap<IfName, Shim>,
     /// Namespace, interface, gateway, metric.
     default_routes: BTreeSet<(u64, IfName, IpAddr, Option<u32>)>,
     elements: BTreeSet<Element>,
@@ -72,6 +62,7 @@ pub fn differences(snapshot: &Snapshot, world: &World) -> Vec<String> {
     let mut lines = Vec::new();
     maps("bridge", &wanted.bridges, &found.bridges, &mut lines);
     maps("interface", &wanted.pairs, &found.pairs, &mut lines);
+    maps("host's interface", &wanted.shims, &found.shims, &mut lines);
     sets("default route", &wanted.default_routes, &found.default_routes, &mut lines);
     sets("element", &wanted.elements, &found.elements, &mut lines);
     sets("held port", &wanted.held, &found.held, &mut lines);
@@ -169,16 +160,17 @@ fn target(snapshot: &Snapshot, world: &World) -> Parts {
     let mut parts = Parts { accepts: firewalls::target(snapshot, world), ..Parts::default() };
     for network in snapshot.desired.networks() {
         if let Some(bridge) = network.own_bridge() {
-            let gateways = network.subnets.iter().map(|subnet| subnet.subnet.interface(subnet.gateway));
+            let gateways = network.subnets.iter().map(|subnet| subnet.subnet.interface(subnet.gateway.unwrap()));
             let gateways = gateways.filter(|_| !bridge.isolated);
             let addresses = gateways.chain(services::addresses(snapshot, &network.name)).collect();
             parts.bridges.insert(bridge.name.clone(), (addresses, network.mtu));
         }
+        interfaces::add_shim(snapshot, network, &mut parts.shims);
         parts.elements.extend(elements_of_network(network));
     }
     parts.elements.extend(firewalls::elements_of_ways(world));
     for endpoints in containers(snapshot) {
-        endpoints.iter().for_each(|endpoint| add_interface(snapshot, endpoint, &mut parts));
+        endpoints.iter().for_each(|endpoint| interfaces::add(network_of(snapshot, endpoint), endpoint, &mut parts));
         add_routes(snapshot, &endpoints, &mut parts);
         add_ports(snapshot, &endpoints, &mut parts);
         guard::add(snapshot, &endpoints, &mut parts.elements);
@@ -194,28 +186,6 @@ fn target(snapshot: &Snapshot, world: &World) -> Parts {
     parts
 }
 
-fn add_interface(snapshot: &Snapshot, endpoint: &Endpoint, parts: &mut Parts) {
-    let network = network_of(snapshot, endpoint);
-    limits::add(network, endpoint, &mut parts.limits);
-    let Some(bridge) = network.own_bridge() else {
-        if network.bridge().is_none() {
-            parts.elements.insert(Element::Direct(endpoint.host_ifname.clone()));
-        }
-        return;
-    };
-    let pair = Pair {
-        bridge: bridge.name.clone(),
-        ifname: endpoint.ifname.clone(),
-        inode: endpoint.container.netns.id.inode,
-        mac: endpoint.mac,
-        mtu: network.mtu,
-        addresses: endpoint.addresses.iter().copied().collect(),
-        routes: endpoint.routes.iter().map(|route| format!("{route:?}")).collect(),
-        isolated: !bridge.icc,
-    };
-    parts.pairs.insert(endpoint.host_ifname.clone(), pair);
-}
-
 /// The first endpoint that leads out, for each address family.
 fn ways_out(endpoints: &[Arc<Endpoint>]) -> impl Iterator<Item = (bool, &Arc<Endpoint>, IpAddr)> {
     [true, false].into_iter().filter_map(|v4| {
@@ -228,7 +198,7 @@ fn ways_out(endpoints: &[Arc<Endpoint>]) -> impl Iterator<Item = (bool, &Arc<End
 /// Default routes over interfaces of other programs are theirs to set.
 fn add_routes(snapshot: &Snapshot, endpoints: &[Arc<Endpoint>], parts: &mut Parts) {
     for (_, endpoint, gateway) in ways_out(endpoints) {
-        if network_of(snapshot, endpoint).own_bridge().is_some() {
+        if network_of(snapshot, endpoint).makes_interfaces() {
             // Behind the routes of the engine that made the container.
             let metric = (endpoint.container.of_engine && endpoint.owner.is_none()).then_some(2048);
             let inode = endpoint.container.netns.id.inode;
@@ -285,8 +255,14 @@ fn add_names(snapshot: &Snapshot, world: &World, endpoints: &[Arc<Endpoint>], pa
     let beside = world.resolvers.contains(&inode) && (container.of_engine || within);
     let gateways = |endpoint: &Arc<Endpoint>| {
         let network = network_of(snapshot, endpoint);
-        let of = |ip: IpAddr| network.subnets.iter().find(|s| s.subnet.contains(ip)).map(|s| (ip, s.gateway));
-        endpoint.addresses.iter().filter_map(|address| of(address.ip())).collect::<Vec<_>>()
+        let of =
+            |ip: IpAddr| network.subnets.iter().find(|s| s.subnet.contains(ip)).and_then(|s| Some((ip, s.gateway?)));
+        endpoint
+            .addresses
+            .iter()
+            .filter(|_| is_at_gateway(network))
+            .filter_map(|address| of(address.ip()))
+            .collect::<Vec<_>>()
     };
     if within || (beside && endpoints.iter().any(leaves_choice)) {
         let reachable = endpoints.iter().filter(|e| !beside && is_at_gateway(network_of(snapshot, e)));
@@ -306,11 +282,15 @@ fn add_names(snapshot: &Snapshot, world: &World, endpoints: &[Arc<Endpoint>], pa
 
 fn elements_of_network(network: &Network) -> BTreeSet<Element> {
     let mut elements = BTreeSet::new();
+    if network.stacked().is_some() {
+        return elements;
+    }
     let isolated = network.own_bridge().is_some_and(|own| own.isolated);
     if let Some(bridge) = network.bridge().cloned() {
         let access = network.host_access;
         let on_condition = [
             (true, Element::Bridge(bridge.clone())),
+            (network.internal, Element::Internal(bridge.clone())),
             (network.internal, Element::Leaving(bridge.clone(), Verdict::FromInternal)),
             (network.internal, Element::Entering(bridge.clone(), Verdict::ToInternal)),
             (access != HostAccess::All, Element::ToHost(bridge.clone(), Verdict::Closed)),
@@ -329,7 +309,7 @@ fn elements_of_network(network: &Network) -> BTreeSet<Element> {
             elements.insert(Element::Masquerade(subnet.subnet));
         }
         if !isolated {
-            let server = NameServer { gateway: subnet.gateway, port: DNS_PORT };
+            let server = NameServer { gateway: subnet.gateway.unwrap(), port: DNS_PORT };
             elements.extend([Element::AskAt(server), Element::AnswerFrom(server)]);
         }
     }
@@ -340,30 +320,18 @@ fn elements_of_network(network: &Network) -> BTreeSet<Element> {
 fn prepared(snapshot: &Snapshot) -> BTreeSet<IfName> {
     let adopted = snapshot.desired.endpoints().filter_map(|endpoint| {
         let network = network_of(snapshot, endpoint);
-        let of_other = network.own_bridge().is_none();
+        let of_other = !network.makes_interfaces();
         of_other.then(|| network.bridge().unwrap_or(&endpoint.host_ifname).clone())
     });
     adopted.collect()
 }
 
 fn found(snapshot: &Snapshot, world: &World) -> Parts {
-    let pair = |link: &EndpointLink| match &link.kind {
-        LinkKind::Veth(VethPair { bridge, isolated, .. }) => Pair {
-            bridge: bridge.clone(),
-            ifname: link.ifname.clone(),
-            inode: link.netns.id.inode,
-            mac: link.mac,
-            mtu: link.mtu,
-            addresses: link.addresses.iter().copied().collect(),
-            routes: link.routes.iter().map(|route| format!("{route:?}")).collect(),
-            isolated: *isolated,
-        },
-    };
     let own = |inode: u64, ifname: &IfName| {
         let same = |e: &&Arc<Endpoint>| e.container.netns.id.inode == inode && e.ifname == *ifname;
         let mut links = world.links.values();
         let left = links.any(|link| link.netns.id.inode == inode && link.ifname == *ifname);
-        let of_netd = |e: &Arc<Endpoint>| network_of(snapshot, e).own_bridge().is_some();
+        let of_netd = |e: &Arc<Endpoint>| network_of(snapshot, e).makes_interfaces();
         left || snapshot.desired.endpoints().find(same).is_some_and(of_netd)
     };
     let routes = world.routes.iter().flat_map(|(inode, routes)| {
@@ -376,7 +344,8 @@ fn found(snapshot: &Snapshot, world: &World) -> Parts {
             .values()
             .map(|bridge| (bridge.name.clone(), (services::of_bridge(bridge), bridge.mtu)))
             .collect(),
-        pairs: world.links.iter().map(|(name, link)| (name.clone(), pair(link))).collect(),
+        shims: world.shims.values().map(interfaces::found_shim).collect(),
+        pairs: world.links.iter().map(|(name, link)| (name.clone(), interfaces::found(link))).collect(),
         default_routes: routes.filter(|(inode, ifname, ..)| own(*inode, ifname)).collect(),
         elements: world
             .elements

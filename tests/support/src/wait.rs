@@ -12,6 +12,11 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const LOOK_AGAIN_ASYNC: Duration = Duration::from_millis(1);
 
+/// `NETD_SLOW`: how many times longer waits may take, in a machine that is emulated (scripts/vm).
+pub fn slowness() -> u32 {
+    std::env::var("NETD_SLOW").ok().and_then(|times| times.parse().ok()).unwrap_or(1)
+}
+
 /// A look at what is waited for.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say what was seen",
@@ -76,7 +81,7 @@ pub fn until_within<L: Look>(patience: Duration, what: &str, look: impl FnMut() 
 
 /// Looks until it finds what is waited for; after this time, the error describes what is there instead.
 pub fn within<L: Look>(patience: Duration, mut look: impl FnMut() -> L) -> Result<L::Found, String> {
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + patience * slowness();
     loop {
         match look().judge() {
             Err(_) if Instant::now() < deadline => thread::park_timeout(LOOK_AGAIN),

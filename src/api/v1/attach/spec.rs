@@ -67,6 +67,7 @@ impl Attach {
             trusted: false,
             upstreams: parse::upstreams(self.dns)?,
             handover: None,
+            egress: parse::egress(self.egress, self.egress_allow)?,
         })
     }
 }

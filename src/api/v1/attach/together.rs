@@ -11,6 +11,7 @@ use super::{
 };
 use crate::model::Invalid;
 use crate::model::address::Mac;
+use crate::model::egress::{Allowance, Stance};
 use crate::model::exposure::Exposure;
 use crate::model::ids::ContainerId;
 use crate::model::names::{Alias, IfName, NetworkName};
@@ -94,6 +95,16 @@ pub struct AttachOne {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<text::NameServer>)]
     pub dns: Vec<Upstream>,
+    /// Whether anything but what is allowed may be sent to the outside and to the host: `open` or `deny`; absent:
+    /// as its network says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::EgressStance>)]
+    pub egress: Option<Stance>,
+    /// What may be sent all the same, besides what the network allows: `NAME`, `*.NAME` (the names below it), an address or a prefix, each with
+    /// `:PORT[-END][/PROTOCOL]` if wanted, an IPv6 one then in brackets. Without `egress` it means deny.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<text::Allowance>)]
+    pub egress_allow: Vec<Allowance>,
 }
 
 /// The completed attachments of one request, in its order.
@@ -144,6 +155,8 @@ impl AttachOne {
             labels: self.labels,
             bandwidth: self.bandwidth,
             dns: self.dns,
+            egress: self.egress,
+            egress_allow: self.egress_allow,
         }
     }
 }

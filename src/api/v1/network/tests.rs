@@ -1,6 +1,7 @@
 //! Requests for networks: what is understood, and what is refused with which words.
 
 use super::*;
+use crate::model::request::NetworkSpec;
 
 fn spec(json: &str) -> Result<NetworkSpec, String> {
     let request: CreateNetwork = serde_json::from_str(json).map_err(|error| error.to_string())?;
@@ -65,7 +66,19 @@ fn what_is_wrong_is_named() {
         (r#"{"name":"n","subnets":[{"subnet":"10.0.0.0/24","gw":"10.0.0.1"}]}"#, "unknown field `gw`"),
         (r#"{"name":"n","subnets":[7]}"#, "a subnet such as"),
         (r#"{"name":"a b"}"#, "invalid network name"),
-        (r#"{"name":"n","driver":"macvlan"}"#, "the only driver is bridge"),
+        (r#"{"name":"n","driver":"overlay"}"#, "use bridge, macvlan, ipvlan or none"),
+        (r#"{"name":"n","driver":"macvlan"}"#, "needs -o parent=INTERFACE"),
+        (r#"{"name":"n","driver":"macvlan","options":{"parent":"eth0","icc":"0"}}"#, "the macvlan driver knows"),
+        (r#"{"name":"n","options":{"mode":"unmanaged"}}"#, "name the host's bridge as well"),
+        (
+            r#"{"name":"n","options":{"mode":"unmanaged","bridge":"br0","masquerade":"1"}}"#,
+            "translates and routes nothing",
+        ),
+        (
+            r#"{"name":"n","driver":"macvlan","options":{"parent":"eth0","host_address":"10.0.0.9"}}"#,
+            "with --host-access all only",
+        ),
+        (r#"{"name":"n","options":{"host_ipv4":"127.0.0.1"}}"#, "an address of the host in that family"),
         (r#"{"name":"n","subnets":["10.0.0.5/24"]}"#, "maybe you meant 10.0.0.0/24"),
         (r#"{"name":"n","subnets":["10.0.0.0/33"]}"#, "invalid subnet"),
         (r#"{"name":"n","subnets":["10.0.0.0/31"]}"#, "too small"),

@@ -25,6 +25,7 @@ fn made(spec: &ServiceSpec) -> service::Service {
         host: port.host.unwrap(),
         container: port.container,
         protocol: port.protocol,
+        mode: port.mode,
     };
     service::Service {
         tasks: None,

@@ -10,6 +10,7 @@ use super::values::{checked, label, process};
 use super::{DryRun, Format};
 use crate::api::v1;
 use crate::model::address::Mac;
+use crate::model::egress::{Allowance, Stance};
 use crate::model::exposure::Exposure;
 use crate::model::names::{Alias, ContainerName, IfName, ReservationId};
 use crate::model::publication::PortSpec;
@@ -24,7 +25,8 @@ containers of Docker and Podman, in this order.
 
 SPEC is [[HOST_IP:][HOST_PORT[-END]]:]CONTAINER_PORT[-END][/tcp|udp|sctp], IPv6 in brackets.
 Without a host port a free one is chosen and printed. Docker's long form is understood as well:
-published=8080,target=80,protocol=tcp,mode=host.
+published=8080,target=80,protocol=tcp,mode=host. With publish=strict in it, the host's own firewall
+decides who reaches the port, with publish=open netd does.
 
 Examples:
   netd connect net1 web -p 4000:80
@@ -94,6 +96,14 @@ pub struct EndpointArgs {
     /// An upstream for external names, asked before those of the network; as in `netd network create`; repeat for more
     #[arg(long, value_name = "SERVER", value_delimiter = ',')]
     pub dns: Vec<Upstream>,
+    /// Whether anything but what is allowed may be sent to the outside and to the host [default: as the
+    /// network says]
+    #[arg(long, value_name = "open|deny")]
+    pub egress: Option<Stance>,
+    /// What may be sent all the same: NAME, *.NAME, an address or a prefix, each with a port if
+    /// wanted, as in NAME:443 or NAME:8000-8015/udp; repeat for more; alone it means --egress deny
+    #[arg(long, value_name = "WHOM", value_delimiter = ',')]
+    pub egress_allow: Vec<Allowance>,
 }
 
 /// `netd run`.

@@ -4,6 +4,7 @@
 mod backup;
 mod daemon;
 mod dns;
+mod egress;
 mod endpoint;
 mod network;
 mod output;
@@ -27,6 +28,7 @@ use crate::model::names::ReservationId;
 pub use backup::{BackupArgs, RestoreArgs};
 pub use daemon::{Daemon, DaemonArgs, TeardownArgs};
 pub use dns::{DnsVerb, LogVerb};
+pub(in crate::faces::cli) use egress::EgressVerb;
 pub use endpoint::{ConnectArgs, EndpointArgs, RunArgs};
 pub use network::{CreateArgs, NetworkVerb};
 use output::templates;
@@ -135,7 +137,7 @@ pub enum ClientVerb {
     #[command(subcommand)]
     Network(NetworkVerb),
     /// Connect a container to a network
-    Connect(ConnectArgs),
+    Connect(Box<ConnectArgs>),
     /// Disconnect a container from a network
     #[command(after_help = "\
 Examples:
@@ -165,11 +167,14 @@ Examples:
     /// Say who may reach whom
     #[command(subcommand)]
     Policy(PolicyVerb),
+    /// Show what containers send to the outside
+    #[command(subcommand)]
+    Egress(EgressVerb),
     /// Deploy and remove the networks and services of a compose file
     #[command(subcommand)]
     Stack(StackVerb),
     /// Run a command in a fresh network namespace on a network
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// List containers: networks, addresses, published ports
     #[command(after_help = templates!(
         "  netd ps\n  netd ps --json\n  netd ps -q -f network=net1 -f publish=8000-8999/tcp\n  \

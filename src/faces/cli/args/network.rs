@@ -10,6 +10,7 @@ use super::{DryRun, Format, Inspected, Listed};
 use crate::api::v1;
 use crate::faces::cli::filter::{self, Filter};
 use crate::model::address::Subnet;
+use crate::model::egress::{Allowance, Stance};
 use crate::model::names::NetworkName;
 use crate::model::network::HostAccess;
 use crate::model::upstream::Upstream;
@@ -55,6 +56,25 @@ Fields of a TEMPLATE: .ID .Name .Driver .Scope .IPv4 .IPv6 .Internal .Labels .La
         #[command(flatten)]
         output: Inspected,
     },
+    /// Give a network other subnets; every address keeps its place, and open connections end
+    #[command(after_help = "\
+Without --subnet, netd chooses other subnets for those that overlap with the host's routes and
+addresses (`netd status` names them).
+
+Examples:
+  netd network renumber net1
+  netd network renumber net1 --subnet 10.201.0.0/24")]
+    Renumber {
+        /// Name or id
+        #[arg(value_name = "NETWORK", value_parser = v1::network_reference)]
+        name: String,
+        /// A subnet that takes the place of one as long; repeat for more
+        #[arg(long, value_name = "PREFIX")]
+        subnet: Vec<String>,
+        /// Output format
+        #[command(flatten)]
+        format: Format,
+    },
     /// Remove networks without containers and reservations
     #[command(alias = "remove", after_help = "Examples:\n  netd network rm net1 net2")]
     Rm {
@@ -85,30 +105,51 @@ Options of the bridge driver (-o), also under Docker's names:
   mtu=BYTES         com.docker.network.driver.mtu
   icc=BOOL          com.docker.network.bridge.enable_icc
   masquerade=BOOL   com.docker.network.bridge.enable_ip_masquerade
-  gateway_mode=nat|isolated   com.docker.network.bridge.gateway_mode_ipv4 and _ipv6; isolated: the
+  host_ipv4=IP, host_ipv6=IP  com.docker.network.host_ipv4 and _ipv6; an address of the host from
+                    which its containers are seen, instead of masquerading
+  gateway_mode=nat|nat-unprotected|routed|isolated   com.docker.network.bridge.gateway_mode_ipv4
+                    and _ipv6; nat-unprotected: containers are reached at their own addresses;
+                    routed: so, at published ports only, and nothing is translated; isolated: the
                     host has no address on the network (needs --internal)
+  mode=unmanaged    bridge=NAME is the host's: netd neither makes nor changes it
+  vlan=ID           with mode=unmanaged: the VLAN of that bridge that its containers are kept in
+Options of macvlan and ipvlan:
+  parent=INTERFACE  the interface of the host that it is to be on (needed)
+  macvlan_mode=bridge|private|vepa|passthru, ipvlan_mode=l2|l3|l3s
+  host_address=IP   with --host-access all: the host's address there
 Options of every network:
   dns.listen=auto|gateway|container   where the name service listens: at the gateway, or inside
                     each container; auto: at the gateway wherever containers can reach it there
   dns.servers=SERVER,…   as --dns
   sticky=BOOL       as --sticky
+  ipam=netd|dhcp    who gives addresses; dhcp: the DHCP server of the network that macvlan or the
+                    host's bridge leads to [default: netd]
+  publish=open|strict   who decides which packets reach published ports: netd, which lets all
+                    through, or the host's own firewall [default: as netd.toml says]
+  relay=mdns,ssdp   relays discovery (mDNS, SSDP) to and from the LAN
+  relay_interfaces=NAME,…   over these interfaces or networks, and not over the default routes
+  egress=STANCE     as --egress
+  egress-allow=WHOM,…  as --egress-allow
 
 Examples:
   netd network create net1
   netd network create net2 --subnet 10.7.0.0/24 --gateway 10.7.0.254 --ipv6
   netd network create quiet --internal --label team=red -o bridge=br-quiet
-  netd network create lab --dns 9.9.9.9 --dns tls://1.1.1.1#one.one.one.one --host-access ports")]
+  netd network create lab --dns 9.9.9.9 --dns tls://1.1.1.1#one.one.one.one --host-access ports
+  netd network create lan -d macvlan -o parent=eth0 --subnet 192.0.2.0/24 --ip-range 192.0.2.64/26
+  netd network create home -o relay=mdns,ssdp
+  netd network create lan -d macvlan -o parent=eth0 -o ipam=dhcp")]
 pub struct CreateArgs {
     /// The network's name
     #[arg(value_parser = checked::<NetworkName>)]
     pub name: String,
-    /// The driver
+    /// The driver: bridge, macvlan, ipvlan or none
     #[arg(long, short, default_value = "bridge", value_parser = values::driver)]
     pub driver: String,
     /// A subnet; repeat for more [default: one from the pools]
     #[arg(long, value_name = "CIDR", value_parser = checked::<Subnet>)]
     pub subnet: Vec<String>,
-    /// The gateway of one of the subnets [default: its first address]
+    /// The gateway of one of the subnets [default: its first address; with macvlan, ipvlan and mode=unmanaged none]
     #[arg(long, value_name = "IP", value_parser = v1::gateway)]
     pub gateway: Vec<IpAddr>,
     /// The range of automatic addresses within a subnet
@@ -134,9 +175,17 @@ pub struct CreateArgs {
     #[arg(long, value_name = "SERVER", value_delimiter = ',')]
     pub dns: Vec<Upstream>,
     /// What its containers may reach on the host, besides the name service: none, published ports, or all [default:
-    /// none with --internal, else all]
+    /// none with --internal, macvlan and ipvlan, else all]
     #[arg(long, value_name = "none|ports|all", value_parser = checked::<HostAccess>)]
     pub host_access: Option<String>,
+    /// Whether anything but what is allowed may be sent to the outside and to the host by its containers
+    /// [default: open]
+    #[arg(long, value_name = "open|deny")]
+    pub egress: Option<Stance>,
+    /// What may be sent all the same: NAME, *.NAME, an address or a prefix, each with a port if
+    /// wanted, as in NAME:443 or NAME:8000-8015/udp; repeat for more; alone it means --egress deny
+    #[arg(long, value_name = "WHOM", value_delimiter = ',')]
+    pub egress_allow: Vec<Allowance>,
     /// Keep each container's address for its name: it gets the same address again if that is free
     #[arg(long)]
     pub sticky: bool,

@@ -12,10 +12,7 @@ pub(super) fn checked<T: FromStr<Err = Invalid>>(text: &str) -> Result<String, I
 }
 
 pub(super) fn driver(text: &str) -> Result<String, Invalid> {
-    if text == "bridge" {
-        return Ok(text.to_owned());
-    }
-    Err(Invalid::new("driver", text, "the only driver is bridge"))
+    v1::driver(text).map(str::to_owned)
 }
 
 pub(super) fn mtu(text: &str) -> Result<u32, Invalid> {

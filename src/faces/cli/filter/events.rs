@@ -70,7 +70,7 @@ fn about(kind: EventType) -> &'static [&'static str] {
         EventType::PolicyAdd | EventType::PolicyRm | EventType::PolicyDenied => &["policy"],
         EventType::ServiceMember => &["service", "container"],
         EventType::Connect | EventType::Disconnect => &["network", "container"],
-        EventType::PortAdd | EventType::PortRm | EventType::Name => &["container"],
+        EventType::PortAdd | EventType::PortRm | EventType::Name | EventType::Lease => &["container"],
         EventType::Reserve | EventType::Release => &["reservation"],
         EventType::Repair | EventType::Problem | EventType::Host => &["daemon"],
     }

@@ -51,7 +51,7 @@ fn services_are_restored_with_their_networks_and_addresses() {
     one.ok(
         "connect net1 labelled --pid 4711 --label com.docker.compose.project=p --label com.docker.compose.service=s",
     );
-    assert_eq!(one.ok(&format!("backup {file}")), format!("1 networks and 2 services backed up to {file}\n"));
+    assert_eq!(one.ok(&format!("backup {file}")), format!("1 networks, 2 services backed up to {file}\n"));
     let (one_s, before) = (one.json("backup -"), one.json("service inspect web --json"));
     assert_eq!(other.ok(&format!("restore {file}")), "net1 created\nservice api created\nservice web created\n");
     assert_eq!(other.json("backup -")["services"], one_s["services"]);

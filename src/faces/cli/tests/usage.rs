@@ -35,7 +35,7 @@ fn wrong_usage_is_one_clear_line_and_code_2() {
         ("network create n --gateway x", "invalid gateway \"x\""),
         ("network create n --ip-range x", "invalid subnet \"x\""),
         ("network create n --mtu big", "invalid mtu \"big\""),
-        ("network create n --driver overlay", "the only driver is bridge"),
+        ("network create n --driver overlay", "use bridge, macvlan, ipvlan or none"),
         ("network create n --label =x", "invalid label"),
         ("network create n -o mtu", "use KEY=VALUE"),
         ("network create n --nope", "unexpected argument '--nope'"),

@@ -13,11 +13,12 @@ use crate::faces::cni::failure::{DECODE, Failure, INCOMPATIBLE_VERSION, INVALID_
 use crate::model::Invalid;
 use crate::model::names::NetworkName;
 use crate::model::network::{DnsListen, HostAccess};
+use crate::model::publication::PublishMode;
 use crate::model::upstream::Upstream;
 
 /// The keys of a network configuration that `ADD` and `STATUS` know: those of the protocol and of libcni, then netd's
 /// own.
-const KEYS: [&str; 31] = [
+const KEYS: [&str; 36] = [
     "cniVersion",
     "cniVersions",
     "name",
@@ -33,6 +34,8 @@ const KEYS: [&str; 31] = [
     "ipam",
     "dns",
     "network",
+    "driver",
+    "options",
     "subnets",
     "gateway",
     "internal",
@@ -48,6 +51,9 @@ const KEYS: [&str; 31] = [
     "hostAccess",
     "sticky",
     "trusted",
+    "publish",
+    "egress",
+    "egressAllow",
     "socket",
 ];
 
@@ -143,9 +149,12 @@ impl<'a> Configuration<'a> {
         let fields = &self.fields;
         let listen = fields.parse::<DnsListen>("dnsListen")?.map(|listen| ("dns.listen", listen.as_str().to_owned()));
         let trusted = fields.boolean("trusted")?.map(|trusted| ("trusted", trusted.to_string()));
-        let options = listen.into_iter().chain(trusted);
+        let given = fields.texts_by_key("options")?;
+        let publish = fields.parse::<PublishMode>("publish")?.map(|mode| ("publish", mode.to_string()));
+        let options = listen.into_iter().chain(trusted).chain(publish).map(|(key, value)| (key.to_owned(), value));
         Ok(CreateNetwork {
             name: self.network_name()?.to_string(),
+            driver: fields.text("driver")?.map(str::to_owned),
             subnets: subnets(fields)?,
             gateways: fields.text_or_texts("gateway")?,
             ipv6: fields.boolean("ipv6")?.unwrap_or(false),
@@ -157,7 +166,7 @@ impl<'a> Configuration<'a> {
             dns: upstreams(fields)?,
             host_access: fields.parse::<HostAccess>("hostAccess")?.map(|access| access.as_str().to_owned()),
             sticky: fields.boolean("sticky")?,
-            options: options.map(|(key, value)| (key.to_owned(), value)).collect(),
+            options: given.into_iter().chain(options).collect(),
             ..CreateNetwork::default()
         })
     }

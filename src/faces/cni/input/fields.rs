@@ -140,6 +140,17 @@ impl<'a> Fields<'a> {
         self.get(key).map(|value| Self::of(value, self.at(key))).transpose()
     }
 
+    /// An object whose values are strings.
+    pub(crate) fn texts_by_key(&self, key: &str) -> Result<Vec<(String, String)>, Failure> {
+        let map = match self.get(key) {
+            None => return Ok(Vec::new()),
+            Some(Value::Object(map)) => map,
+            Some(_) => return Err(self.wrong(key, "use an object of strings")),
+        };
+        let pair = |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.to_owned()));
+        map.iter().map(|one| pair(one).ok_or_else(|| self.wrong(key, "use an object of strings"))).collect()
+    }
+
     /// A list of objects. `null` elements are skipped.
     pub(crate) fn objects(&self, key: &str) -> Result<Vec<Self>, Failure> {
         let element = |(index, value)| Self::of(value, format!("{}[{index}]", self.at(key)));

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use super::configuration::Configuration;
+use super::egress::egress;
 use super::environment::Arguments;
 use super::fields::{Fields, push_new};
 use super::labels::{self, labels};
@@ -26,7 +27,7 @@ const RANGE: [&str; 4] = ["subnet", "rangeStart", "rangeEnd", "gateway"];
 const MAPPING: [&str; 4] = ["hostPort", "containerPort", "protocol", "hostIP"];
 const RESOLVER: [&str; 3] = ["servers", "searches", "options"];
 /// The keys of `args.cni`.
-const ARGUMENTS: [&str; 4] = ["ips", "mac", "aliases", "labels"];
+const ARGUMENTS: [&str; 6] = ["ips", "mac", "aliases", "labels", "egress", "egressAllow"];
 
 /// Builds the request. The caller adds the interface, and the addresses that other plugins give.
 pub(crate) fn attach(conf: &Configuration<'_>, netns: String, arguments: &Arguments) -> Result<Attach, Failure> {
@@ -36,6 +37,7 @@ pub(crate) fn attach(conf: &Configuration<'_>, netns: String, arguments: &Argume
     let mut network = conf.network()?;
     let ranges = ranges(runtime.as_ref(), &mut network)?;
     let (name, scope, aliases) = names(conf, [runtime.as_ref(), args.as_ref()], arguments)?;
+    let (stance, allow) = egress(&conf.fields, runtime.as_ref())?;
     Ok(Attach {
         netns,
         network,
@@ -48,6 +50,8 @@ pub(crate) fn attach(conf: &Configuration<'_>, netns: String, arguments: &Argume
         mac: mac(runtime.as_ref(), args.as_ref(), arguments)?,
         ports: ports(runtime.as_ref())?,
         bandwidth: bandwidth(runtime.as_ref(), &conf.fields)?,
+        egress: stance,
+        egress_allow: allow,
         ..Attach::default()
     })
 }
@@ -56,7 +60,7 @@ pub(crate) fn attach(conf: &Configuration<'_>, netns: String, arguments: &Argume
 pub(crate) fn ignored(conf: &Configuration<'_>) -> Result<Vec<String>, Failure> {
     let mut ignored = Vec::new();
     if let Some(args) = conf.fields.object("args")? {
-        args.note_unknown(&["cni", "labels"], &mut ignored);
+        args.note_unknown(&["cni", "labels", "egress", "egressAllow"], &mut ignored);
         args.object("cni")?.iter().for_each(|cni| cni.note_unknown(&ARGUMENTS, &mut ignored));
     }
     let Some(runtime) = conf.fields.object("runtimeConfig")? else { return Ok(ignored) };
@@ -201,6 +205,7 @@ fn port(mapping: &Fields<'_>) -> Result<PortRequest, Failure> {
         container_port: number("containerPort")?,
         container_port_end: None,
         protocol: Some(mapping.parse("protocol")?.unwrap_or(Protocol::Tcp)),
+        publish: None,
     }))
 }
 

@@ -82,6 +82,9 @@ fn reply(source: Source<'_>, query: &Query<'_>, client: IpAddr, transport: Trans
         return None;
     }
     if answer == Answer::Forward {
+        if snapshot.desired.restraint_at(client).is_some() {
+            return None;
+        }
         let forwarder = source.forwarder.filter(|_| snapshot.may_forward(Client::Address(client)))?;
         let (length, origin) = forwarder.cached(snapshot, client, query, transport, out)?;
         return Some(Done::Replied(length, origin));

@@ -2,16 +2,18 @@
 //! other questions to upstreams.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use hickory_proto::op::{Message, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, RecordType};
 use tracing::debug;
 
+use super::egress;
+use super::egress::{Gate, Judged};
 use super::fast_path;
 use super::fast_path::{Done, Source};
 use super::rotation::Turns;
-use crate::engine::Snapshot;
+use crate::engine::{Handle, Snapshot};
 use crate::faces::dns::forward::cache_key::Question;
 use crate::faces::dns::forward::in_flight::{NotAdmitted, Permit};
 use crate::faces::dns::forward::{Begun, Forwarder};
@@ -30,6 +32,8 @@ const QUESTION_MIN: usize = 5;
 pub(crate) struct Handler(Arc<Inner>);
 
 struct Inner {
+    /// The engine, which opens what is answered to containers whose egress is denied.
+    engine: OnceLock<Handle>,
     ttl: u32,
     view: View,
     forwarder: Forwarder,
@@ -50,19 +54,28 @@ pub(crate) enum Outcome {
 enum Decision {
     Reply(Reply),
     Shed(Reply),
-    Forward(Box<(Question, Permit)>),
+    Forward(Box<(Question, Permit, Option<Box<Gate>>)>),
 }
 
 /// A question that is to be forwarded to an upstream.
 pub(crate) struct Forwarding {
     question: Question,
     permit: Permit,
+    /// What happens to the answer before it leaves.
+    gate: Option<Box<Gate>>,
 }
 
 impl Handler {
     pub(crate) fn new(config: Config, view: View) -> Self {
         let ttl = config.ttl;
-        Self(Arc::new(Inner { ttl, forwarder: Forwarder::new(config, view.clone()), view, turns: Turns::default() }))
+        let (engine, forwarder) = (OnceLock::new(), Forwarder::new(config, view.clone()));
+        Self(Arc::new(Inner { engine, ttl, forwarder, view, turns: Turns::default() }))
+    }
+
+    /// Names the engine that opens what is answered; without one nothing is answered that would have to be opened.
+    pub(crate) fn open_with(&self, engine: Handle) {
+        // A second one is not needed.
+        let _ = self.0.engine.set(engine);
     }
 
     /// The current state.
@@ -106,8 +119,8 @@ impl Handler {
             Decision::Reply(reply) => Outcome::Reply(reply::message(&request, reply, transport).unwrap_or_default()),
             Decision::Shed(reply) => Outcome::Shed(reply::message(&request, reply, transport).unwrap_or_default()),
             Decision::Forward(forward) => {
-                let (question, permit) = *forward;
-                Outcome::Forward(Box::new(Forwarding { question, permit }))
+                let (question, permit, gate) = *forward;
+                Outcome::Forward(Box::new(Forwarding { question, permit, gate }))
             }
         }
     }
@@ -126,18 +139,22 @@ impl Handler {
         transport: Transport,
         forwarding: Box<Forwarding>,
     ) -> (Vec<u8>, Origin) {
-        let (begun, permit) = self.begin(source, *forwarding);
-        let (reply, origin) = self.0.forwarder.wait(begun).await;
-        drop(permit);
+        let (begun, permit, gate) = self.begin(source, *forwarding);
+        let (mut reply, origin) = self.0.forwarder.wait(begun).await;
         // This cannot fail: the message has been parsed before.
-        let request = Message::from_vec(message);
-        let reply = request.ok().and_then(|request| reply::forwarded(&request, reply, transport));
-        (reply.unwrap_or_default(), origin)
+        let Ok(request) = Message::from_vec(message) else { return (Vec::new(), origin) };
+        if let (Some(gate), Some(query)) = (gate, request.queries.first()) {
+            reply = Box::pin(gate.pass(query.name(), reply, self.0.engine.get())).await;
+        }
+        // What waits for the engine counts as long as it waits.
+        drop(permit);
+        (reply::forwarded(&request, reply, transport).unwrap_or_default(), origin)
     }
 
     /// A separate function, so that the waiting future does not hold the question.
-    fn begin(&self, source: SocketAddr, forwarding: Forwarding) -> (Begun, Permit) {
-        (self.0.forwarder.begin(source.ip().to_canonical(), &forwarding.question), forwarding.permit)
+    fn begin(&self, source: SocketAddr, forwarding: Forwarding) -> (Begun, Permit, Option<Box<Gate>>) {
+        let Forwarding { question, permit, gate } = forwarding;
+        (self.0.forwarder.begin(source.ip().to_canonical(), &question), permit, gate)
     }
 
     fn reply(&self, request: &Message, source: SocketAddr) -> Decision {
@@ -177,9 +194,14 @@ impl Handler {
                 return Decision::Reply(Reply::error(ResponseCode::ServFail));
             }
         }
+        let gate = match egress::judge(&snapshot, address, query, self.0.engine.get()) {
+            Judged::Free => None,
+            Judged::Refused(reply) => return Decision::Reply(reply),
+            Judged::Held(gate) => Some(gate),
+        };
         let question = Question::of(request, query);
         match self.0.forwarder.take_permit(address, &question) {
-            Ok(permit) => Decision::Forward(Box::new((question, permit))),
+            Ok(permit) => Decision::Forward(Box::new((question, permit, gate))),
             Err(not_admitted) => {
                 debug!(client = %source, %query, ?not_admitted, "not forwarded");
                 let reply = Reply::error(ResponseCode::ServFail);

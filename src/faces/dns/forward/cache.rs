@@ -234,6 +234,7 @@ impl Cached {
             answers: message.answers,
             authorities: message.authorities,
             additionals: message.additionals,
+            extended: None,
         })
     }
 }

@@ -14,6 +14,7 @@ use super::udp::UdpLoop;
 use super::{tcp, udp};
 use crate::base::connections::Connections;
 use crate::base::descriptors::Capacity;
+use crate::engine::Handle;
 use crate::engine::dns::names::Names;
 use crate::engine::listener::{DnsSockets, Listening, ListeningReceiver};
 use crate::engine::telemetry::Telemetry;
@@ -46,6 +47,11 @@ impl Server {
         let capacity = config.capacity;
         let clients = Connections::new(tcp::PER_CLIENT, tcp::TOTAL);
         Self { handler: Handler::new(config, view), listening, telemetry, clients, capacity, serving: HashMap::new() }
+    }
+
+    /// Has the engine open what is answered to containers whose egress is denied.
+    pub fn open_with(&self, engine: Handle) {
+        self.handler.open_with(engine);
     }
 
     /// The interface through which other faces ask questions.

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use hickory_proto::op::{Edns, Message, Metadata, ResponseCode};
+use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::rdata::{A, AAAA, HINFO, NS, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use tracing::debug;
@@ -12,6 +13,8 @@ use super::wire::{HEADER, MAX_UDP, PLAIN_UDP, Transport};
 use crate::engine::Snapshot;
 use crate::model::question::{Answer, Service};
 
+/// The option code of an extended error (RFC 8914, 5.1).
+const EXTENDED_ERROR: u16 = 15;
 /// SOA refresh, retry and expire in seconds. Only secondary servers use them, and there are none.
 pub(crate) const SOA_TIMES: (i32, i32, i32) = (3600, 600, 86_400);
 
@@ -33,6 +36,8 @@ pub(crate) struct Reply {
     pub(crate) answers: Vec<Record>,
     pub(crate) authorities: Vec<Record>,
     pub(crate) additionals: Vec<Record>,
+    /// The extended error (RFC 8914), for a client that understands it.
+    pub(crate) extended: Option<(u16, &'static str)>,
 }
 
 impl Reply {
@@ -45,6 +50,7 @@ impl Reply {
             answers: Vec::new(),
             authorities: Vec::new(),
             additionals: Vec::new(),
+            extended: None,
         }
     }
 
@@ -199,6 +205,10 @@ pub(crate) fn message(request: &Message, reply: Reply, transport: Transport) -> 
     message.edns = request.edns.as_ref().map(|asked| {
         let mut edns = Edns::new();
         edns.set_max_payload(limit).set_dnssec_ok(asked.flags().dnssec_ok);
+        if let Some((code, why)) = reply.extended {
+            let data = [&code.to_be_bytes()[..], why.as_bytes()].concat();
+            edns.options_mut().insert(EdnsOption::Unknown(EXTENDED_ERROR, data));
+        }
         edns
     });
     (message.answers, message.authorities, message.additionals) = (reply.answers, reply.authorities, reply.additionals);

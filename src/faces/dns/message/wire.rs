@@ -115,7 +115,7 @@ pub(crate) fn kind(message: &[u8]) -> u16 {
 }
 
 /// The response code of a reply of netd. Its upper bits are in the OPT record (RFC 6891, 6.1.3), which netd writes last
-/// and without options.
+/// and with no other option than an extended error, behind the code of a REFUSED or NXDOMAIN.
 pub(crate) fn code(reply: &[u8]) -> u16 {
     let low = reply.get(3).map_or(0, |flags| u16::from(flags & 0x0f));
     let high = match reply.last_chunk::<OPT_LENGTH>() {

@@ -16,6 +16,7 @@ mod tasks;
 
 use std::sync::Arc;
 
+use axum::body::to_bytes;
 use axum::extract::Request;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
@@ -62,11 +63,17 @@ pub(super) async fn dispatch(
         (&Method::GET, ["tasks"]) => api.list_tasks(asked).await,
         (&Method::GET, ["tasks", id]) => api.inspect_task(id).await,
         (&Method::GET, ["tasks", id, "logs"]) => api.task_logs(asked, id, request).await,
-        (_, [kind @ ("secrets" | "configs"), rest @ ..]) => secrets(api, &method, kind, rest),
+        (_, [kind @ ("secrets" | "configs"), rest @ ..]) => {
+            // Who is answered before all of it is sent may find the connection closed, and no answer.
+            let _ = to_bytes(request.into_body(), SECRET_MAX).await;
+            secrets(api, &method, kind, rest)
+        }
         _ => Err(Failure::no_page()),
     }
 }
 
+/// Bytes of a request to make a secret or a config, which Docker limits to 500 and 1,000 KiB, encoded.
+const SECRET_MAX: usize = 2 << 20;
 /// What Docker says to a node that is in no swarm and is to leave it, or to be unlocked.
 const NOT_PART: &str = "This node is not part of a swarm";
 

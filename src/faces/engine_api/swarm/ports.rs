@@ -35,7 +35,7 @@ pub(super) fn read(endpoint: &Value) -> Result<(Mode, Vec<PortSpec>), Failure> {
         let container =
             PortRange::single(target).ok_or_else(|| invalid("EndpointSpec: a port needs its target (TargetPort)"))?;
         if !is_host {
-            ports.push(PortSpec { host_ip: None, host: PortRange::single(host), container, protocol });
+            ports.push(PortSpec { host_ip: None, host: PortRange::single(host), container, protocol, mode: None });
         }
     }
     Ok((mode, ports))

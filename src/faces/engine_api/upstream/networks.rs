@@ -18,7 +18,7 @@ use crate::base::monotonic;
 use crate::engine::Snapshot;
 use crate::faces::engine_api::failure::Failure;
 use crate::faces::engine_api::named::of_podman;
-use crate::faces::engine_api::network_json::BRIDGE;
+use crate::faces::engine_api::network_json::{BRIDGE, is_on_host};
 use crate::faces::shared::client::segment;
 use crate::model::address::Family;
 use crate::model::network::Network;
@@ -76,7 +76,9 @@ impl Upstream {
             return Ok(None);
         }
         body["CheckDuplicate"] = true.into();
-        body["Driver"] = BRIDGE.into();
+        if !body["Driver"].as_str().is_some_and(is_on_host) {
+            body["Driver"] = BRIDGE.into();
+        }
         let made = self.ask(Method::POST, "/networks/create", Some(&body)).await?.value().map_err(|failure| {
             let taken = failure.message.contains("already exists") || failure.message.contains("already used");
             match taken && failure.message.contains(name) {

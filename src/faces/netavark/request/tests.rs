@@ -43,18 +43,36 @@ fn a_definition_becomes_a_network_on_demand() {
 }
 
 #[test]
+fn interfaces_and_bridges_of_the_host_are_named_as_netd_has_it() {
+    let network = |definition| asked(definition, json!({})).unwrap()["network"].clone();
+    let no_gateway = json!([{"subnet": "10.89.0.0/24"}]);
+    let macvlan = network(json!({"driver": "macvlan", "network_interface": "eth0", "options": {"mode": "private"},
+        "subnets": no_gateway}));
+    assert_eq!(macvlan["driver"], "macvlan");
+    assert_eq!(macvlan["options"], json!({"parent": "eth0", "mode": "private"}));
+    assert_eq!(macvlan["subnets"], no_gateway, "none is invented");
+    let unmanaged = network(json!({"network_interface": "br0", "options": {"mode": "unmanaged", "vlan": "7"}}));
+    assert_eq!(unmanaged["options"], json!({"bridge": "br0", "mode": "unmanaged", "vlan": "7"}));
+    let server = json!({"driver": "macvlan", "network_interface": "eth0", "ipam_options": {"driver": "dhcp"}});
+    let asked = asked(server, json!({"static_ips": null})).unwrap();
+    assert_eq!(asked["network"]["options"], json!({"parent": "eth0", "ipam": "dhcp"}));
+    assert_eq!(asked.get("addresses"), None, "of the server");
+    let source = network(json!({"options": {"outbound_addr4": "192.0.2.7"}}));
+    assert_eq!(source["options"], json!({"bridge": "podman1", "outbound_addr4": "192.0.2.7"}));
+}
+
+#[test]
 fn what_netd_cannot_do_is_refused_by_name() {
     let none = || json!({});
     for (definition, wanted, named) in [
-        (json!({"driver": "macvlan"}), none(), "driver macvlan"),
+        (json!({"driver": "macvlan", "network_interface": ""}), none(), "driver macvlan"),
         (json!({"driver": "mine"}), none(), "driver \"mine\""),
-        (json!({"ipam_options": {"driver": "dhcp"}}), none(), "ipam driver \"dhcp\""),
+        (json!({"ipam_options": {"driver": "mine"}}), none(), "ipam driver \"mine\""),
         (json!({"ipam_options": {"driver": "none"}}), none(), "ipam driver \"none\""),
         (json!({"options": {"vlan": "7"}}), none(), "option vlan=7"),
         (json!({"options": {"vrf": "red"}}), none(), "option vrf=red"),
-        (json!({"options": {"mode": "unmanaged"}}), none(), "option mode=unmanaged"),
+        (json!({"options": {"mode": "mine"}}), none(), "option mode=mine"),
         (json!({"options": {"isolate": "false"}}), none(), "option isolate=false"),
-        (json!({"options": {"outbound_addr4": "1.2.3.4"}}), none(), "option outbound_addr4"),
         (json!({"options": {"new": "x"}}), none(), "option new=x"),
         (json!({"options": {"mtu": "-1"}}), none(), "option mtu=-1"),
         (json!({"routes": [{"destination": "10.1.0.0/16", "route_type": "blackhole"}]}), none(), "type blackhole"),

@@ -59,7 +59,10 @@ fn an_interface_is_seen_with_its_other_end() {
         }
         assert_eq!(observed.routes.len(), expected.len(), "{:?}", observed.routes);
         let (name_of_end, bridge) = (name("ndv-2"), Some(name("nd-net1")));
-        assert_eq!(observed.host_end, Some(HostEnd { name: name_of_end, bridge, up: true, isolated: true }));
+        assert_eq!(
+            observed.host_end,
+            Some(HostEnd { name: name_of_end, bridge, up: true, isolated: true, vlan: None })
+        );
 
         ip("link set ndv-2 nomaster down");
         container.ip("link set eth0 down");

@@ -55,7 +55,7 @@ pub(super) fn dropped(foreign: &Foreign, bridges: &[Bridge], table: &Table, chai
     found
 }
 
-fn reason(base: &Chain, within: &Chain, rule: Option<&Rule>) -> String {
+pub(super) fn reason(base: &Chain, within: &Chain, rule: Option<&Rule>) -> String {
     match rule {
         None => "policy drop".to_owned(),
         Some(rule) if rule.handle.is_none() || within.name == base.name => rule.text.clone(),

@@ -8,6 +8,7 @@
 
 mod content;
 mod judge;
+mod reach;
 pub mod ruleset;
 pub mod save;
 mod script;
@@ -17,6 +18,7 @@ mod walk;
 
 use content::content;
 use judge::{DOCKER_USER, Dropped, dropped};
+pub use reach::{reach, together};
 use script::Change;
 
 use crate::model::host::foreign_firewall::{

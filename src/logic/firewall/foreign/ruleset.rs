@@ -87,7 +87,10 @@ fn rules(object: &Json) -> Vec<Rule> {
     let mut split = Vec::new();
     for (kind, statement) in statements(object) {
         match kind.as_str() {
-            "match" => rule.conditions.push(condition(statement)),
+            "match" => {
+                rule.conditions.push(condition(statement));
+                rule.conditions.extend(implied(&statement["left"]));
+            }
             "vmap" => split = entries(&rule, statement),
             // They let only some packets continue to what follows.
             "limit" | "quota" | "connlimit" | "ct count" => rule.conditions.push(other()),
@@ -147,7 +150,7 @@ fn entries(before: &Rule, vmap: &Json) -> Vec<Rule> {
             Some("*") => None,
             _ => Some(Condition { negated: false, what: what(&vmap["key"], key, "==") }),
         };
-        let conditions = before.conditions.iter().cloned().chain(condition).collect();
+        let conditions = before.conditions.iter().cloned().chain(condition).chain(implied(&vmap["key"])).collect();
         Some(Rule { conditions, verdict: verdict(kind, statement)?, ..before.clone() })
     };
     entries.iter().filter_map(entry).collect()
@@ -161,6 +164,20 @@ fn condition(statement: &Json) -> Condition {
         "!=" | "!" => Condition { negated: true, what: what(left, right, op) },
         _ => other(),
     }
+}
+
+/// What a field of a header says about its packet without saying it: nft leaves that out.
+fn implied(left: &Json) -> Option<Condition> {
+    let what = match left["payload"]["protocol"].as_str()? {
+        "ip" => What::Family(Family::V4),
+        "ip6" => What::Family(Family::V6),
+        "icmpv6" => What::Protocol(vec!["ipv6-icmp".to_owned()]),
+        protocol @ ("tcp" | "udp" | "udplite" | "sctp" | "dccp" | "icmp" | "igmp" | "ah" | "esp" | "comp") => {
+            What::Protocol(vec![protocol.to_owned()])
+        }
+        _ => return None,
+    };
+    Some(Condition { negated: false, what })
 }
 
 fn what(left: &Json, right: &Json, op: &str) -> What {
@@ -193,9 +210,7 @@ fn what(left: &Json, right: &Json, op: &str) -> What {
         (_, _, (Some("ip" | "ip6"), Some("daddr"))) => {
             values.iter().map(|v| address(v)).collect::<Option<_>>().map(What::To)
         }
-        // A separate protocol condition exists only in what iptables writes; a port of another protocol is never
-        // checked.
-        (_, _, (Some("udp" | "tcp" | "th"), Some("dport"))) => {
+        (_, _, (Some("udp" | "tcp" | "sctp" | "th"), Some("dport"))) => {
             values.iter().map(|v| ports(v)).collect::<Option<_>>().map(What::Port)
         }
         _ => None,

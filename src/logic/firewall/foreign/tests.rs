@@ -1,8 +1,12 @@
 //! Tests of the changes of other programs' tables, with the output of their tools.
 
+use serde_json::{Value as Json, json};
+
 use super::*;
-use crate::model::address::Families;
+use crate::model::address::{Families, Family};
 use crate::model::host::foreign_firewall::{TableFamily, Tool, Traffic};
+use crate::model::host::reach::{HostPortAsked, Reach};
+use crate::model::publication::Protocol;
 
 const DOCKER: &str = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n:DOCKER-USER - [0:0]\n:DOCKER - [0:0]\n\
     -A FORWARD -j DOCKER-USER\n-A FORWARD -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n\
@@ -158,4 +162,93 @@ fn a_table_that_only_its_owner_may_change_is_named() {
     foreign.tables[0].owned = true;
     let plan = plan(&foreign, &[bridge()], Policy::Adapt);
     assert!(plan.changes.is_empty() && plan.notes[0].why_not.contains("owner"), "{plan:?}");
+}
+
+fn asked(family: Family, protocol: Protocol, port: u16) -> HostPortAsked {
+    HostPortAsked { family, protocol, port, at: None }
+}
+
+/// "anyone", "nobody" or "some", and the reasons.
+fn told(reach: Reach) -> String {
+    match reach {
+        Reach::Anyone => "anyone".to_owned(),
+        Reach::Some(why) => format!("some: {}", why.join("; ")),
+        Reach::Nobody(why) => format!("nobody: {}", why.join("; ")),
+    }
+}
+
+#[test]
+fn who_reaches_a_port_follows_from_the_rules_of_the_input_hook() {
+    let policy = "chain INPUT of table ip filter (policy drop)";
+    for (rules, expected) in [
+        ("", format!("nobody: {policy}")),
+        ("-A INPUT -p tcp -m tcp --dport 4000 -j ACCEPT\n", "anyone".to_owned()),
+        ("-A INPUT -p udp -m udp --dport 4000 -j ACCEPT\n", format!("nobody: {policy}")),
+        (
+            "-A INPUT -i lo -j ACCEPT\n-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT\n",
+            format!("nobody: {policy}"),
+        ),
+        ("-A INPUT -i eth0 -p tcp -m multiport --dports 22,3000:5000 -j ACCEPT\n", "anyone".to_owned()),
+        (
+            "-A INPUT -s 10.0.0.0/8 -p tcp -j ACCEPT\n",
+            "some: from 10.0.0.0/8: chain INPUT of table ip filter (-A INPUT -s 10.0.0.0/8 -p tcp -j ACCEPT)"
+                .to_owned(),
+        ),
+        ("-A INPUT -j X\n-A X -p tcp --dport 4000 -j RETURN\n-A X -j DROP\n-A INPUT -j ACCEPT\n", "anyone".to_owned()),
+        ("-A INPUT -g X\n-A INPUT -j ACCEPT\n-A X -p udp -j ACCEPT\n", format!("nobody: {policy}")),
+        (
+            "-A INPUT -p tcp -m set --match-set friends src -j ACCEPT\n-A INPUT -j DROP\n",
+            "some: chain INPUT of table ip \
+            filter (-A INPUT -p tcp -m set --match-set friends src -j ACCEPT)"
+                .to_owned(),
+        ),
+        ("-A INPUT -j NFQUEUE\n", "some: chain INPUT of table ip filter (-A INPUT -j NFQUEUE)".to_owned()),
+    ] {
+        let chains = "*filter\n:INPUT DROP [0:0]\n:X - [0:0]\n";
+        let foreign = read(&format!("{chains}{rules}COMMIT\n"));
+        assert_eq!(told(reach(&foreign, &asked(Family::V4, Protocol::Tcp, 4000))), expected, "{rules}");
+        assert_eq!(reach(&foreign, &asked(Family::V6, Protocol::Tcp, 4000)), Reach::Anyone, "no table sees IPv6");
+    }
+}
+
+#[test]
+fn every_chain_and_every_way_counts() {
+    let open = "*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n";
+    let shut = "*security\n:INPUT DROP [0:0]\n-A INPUT -i eth1 -j ACCEPT\nCOMMIT\n";
+    let mut foreign = read(&format!("{open}{shut}"));
+    let port = asked(Family::V4, Protocol::Udp, 53);
+    assert_eq!(told(reach(&foreign, &port)), "nobody: chain INPUT of table ip security (policy drop)");
+    foreign.ways.push("eth1".parse().unwrap());
+    let expected = "some: over eth0 nobody: chain INPUT of table ip security (policy drop); over eth1 everyone";
+    assert_eq!(told(reach(&foreign, &port)), expected);
+    foreign.ways.clear();
+    assert_eq!(reach(&foreign, &port), Reach::Anyone, "nobody is outside");
+}
+
+/// nft leaves out what a header's field says about the packet.
+#[test]
+fn a_field_of_another_protocol_or_family_is_not_uncertain() {
+    let rule =
+        |expr: Json| json!({"rule": {"family": "inet", "table": "fw", "chain": "in", "handle": 7, "expr": expr}});
+    let field = |protocol: &str, field: &str, right: Json| json!({"match": {"op": "==", "left": {"payload": {"protocol": protocol, "field": field}}, "right": right}});
+    let mut objects = vec![
+        json!({"table": {"family": "inet", "name": "fw", "handle": 1}}),
+        json!({"chain": {"family": "inet", "table": "fw", "name": "in", "hook": "input", "policy": "drop"}}),
+        rule(json!([field("icmp", "type", json!("echo-request")), {"accept": null}])),
+        rule(json!([field("ip6", "saddr", json!({"prefix": {"addr": "fe80::", "len": 10}})), {"accept": null}])),
+        rule(json!([field("tcp", "dport", json!(4000)), {"accept": null}])),
+    ];
+    let reached = |objects: &[Json], family, protocol| {
+        let tables = ruleset::tables(&json!({"nftables": objects}));
+        told(reach(&Foreign { tables, ..read("") }, &asked(family, protocol, 4000)))
+    };
+    assert_eq!(reached(&objects, Family::V4, Protocol::Tcp), "anyone");
+    assert_eq!(reached(&objects, Family::V4, Protocol::Udp), "nobody: chain in of table inet fw (policy drop)");
+    let by_sender = "some: from fe80::/10: chain in of table inet fw (rule with handle 7)";
+    assert_eq!(reached(&objects, Family::V6, Protocol::Udp), by_sender);
+    let vmap = json!({"vmap": {"key": {"payload": {"protocol": "udp", "field": "dport"}},
+        "data": {"set": [[4000, {"accept": null}]]}}});
+    objects.push(rule(json!([vmap])));
+    assert_eq!(reached(&objects, Family::V4, Protocol::Udp), "anyone");
+    assert_eq!(reached(&objects, Family::V4, Protocol::Sctp), "nobody: chain in of table inet fw (policy drop)");
 }

@@ -103,7 +103,7 @@ fn through<'a>(table: &'a Table, chain: &'a Chain, packet: &Packet<'_>, ours: bo
 }
 
 /// Whether every condition holds; `None` if uncertain.
-fn holds(rule: &Rule, packet: &Packet<'_>) -> Option<bool> {
+pub(super) fn holds(rule: &Rule, packet: &Packet<'_>) -> Option<bool> {
     let mut all = Some(true);
     for Condition { negated, what } in &rule.conditions {
         match judge(what, packet) {

@@ -1,5 +1,7 @@
 //! The description of the sets: both directions of the conversion.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::logic::{firewall, samples};
 

@@ -37,17 +37,27 @@ pub enum Verdict {
     OfHostTranslated,
     /// A policy denies it.
     Denied,
+    /// A policy denies the pair to begin it within a bridge; it may be the answer to a flow that passes.
+    DeniedWithin,
     /// A container on a network with policies may send it; to whom?
     Policy,
     /// The same on a network that is denied by default.
     PolicyShut,
     /// It may begin a flow within a bridge.
     Begin,
+    /// It leaves a network with containers whose egress is denied.
+    SentEgress,
+    /// It leaves an internal one.
+    SentInternalEgress,
+    /// It goes from such a network to the host.
+    HostEgress,
+    /// It goes from such a network to a host that is closed.
+    HostClosedEgress,
 }
 
 impl Verdict {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 21] = [
         Self::Accept,
         Self::FromInternal,
         Self::ToInternal,
@@ -61,40 +71,64 @@ impl Verdict {
         Self::OfHost,
         Self::OfHostTranslated,
         Self::Denied,
+        Self::DeniedWithin,
         Self::Policy,
         Self::PolicyShut,
         Self::Begin,
+        Self::SentEgress,
+        Self::SentInternalEgress,
+        Self::HostEgress,
+        Self::HostClosedEgress,
     ];
 
-    /// The chain that follows, and whether evaluation returns from it; `None`: the verdict is `accept`.
-    pub const fn chain(self) -> Option<(&'static str, bool)> {
-        Some(match self {
-            Self::Accept => return None,
-            Self::FromInternal => ("from_internal", false),
-            Self::ToInternal => ("to_internal", false),
-            Self::Sent => ("sent", true),
-            Self::SentInternal => ("sent_internal", false),
-            Self::Received => ("received", false),
-            Self::ReceivedInternal => ("received_internal", false),
-            Self::Closed => ("closed", false),
-            Self::Host => ("host_received", false),
-            Self::HostClosed => ("closed_host_received", false),
-            Self::OfHost => ("host_sent", false),
-            Self::OfHostTranslated => ("host_translated", false),
-            Self::Denied => ("denied", false),
-            Self::Policy => ("policed", false),
-            Self::PolicyShut => ("policed_shut", false),
-            Self::Begin => ("begin", false),
+    /// What nft does then.
+    pub const fn code(self) -> VerdictCode {
+        VerdictCode::Goto(match self {
+            Self::Accept => return VerdictCode::Accept,
+            Self::DeniedWithin => return VerdictCode::Return,
+            Self::Sent => return VerdictCode::Jump("sent"),
+            Self::SentEgress => return VerdictCode::Jump("sent_egress"),
+            Self::FromInternal => "from_internal",
+            Self::ToInternal => "to_internal",
+            Self::SentInternal => "sent_internal",
+            Self::Received => "received",
+            Self::ReceivedInternal => "received_internal",
+            Self::Closed => "host_closed",
+            Self::Host => "host_received",
+            Self::HostClosed => "closed_host_received",
+            Self::OfHost => "host_sent",
+            Self::OfHostTranslated => "host_translated",
+            Self::Denied => "denied",
+            Self::Policy => "policed",
+            Self::PolicyShut => "policed_shut",
+            Self::Begin => "begin",
+            Self::SentInternalEgress => "sent_internal_egress",
+            Self::HostEgress => "host_egress",
+            Self::HostClosedEgress => "closed_host_egress",
         })
     }
 }
 
+/// A verdict statement of nft (nft(8), "VERDICT STATEMENT").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VerdictCode {
+    /// `accept`.
+    Accept,
+    /// `return`: the chain that called this one decides.
+    Return,
+    /// `goto` this chain.
+    Goto(&'static str),
+    /// `jump` to this chain, which may return.
+    Jump(&'static str),
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.chain() {
-            None => f.write_str("accept"),
-            Some((chain, true)) => write!(f, "jump {chain}"),
-            Some((chain, false)) => write!(f, "goto {chain}"),
+        match self.code() {
+            VerdictCode::Accept => f.write_str("accept"),
+            VerdictCode::Return => f.write_str("return"),
+            VerdictCode::Goto(chain) => write!(f, "goto {chain}"),
+            VerdictCode::Jump(chain) => write!(f, "jump {chain}"),
         }
     }
 }

@@ -8,7 +8,7 @@ fn large() -> (Place, Stored) {
     let mut store = place.open();
     for n in 1..12 {
         let network = network(n);
-        store.commit(&[Record::PutNetwork(network.clone())]).unwrap();
+        store.commit(&[Record::PutNetwork(Box::new(network.clone()))]).unwrap();
         store.commit(&[Record::PutEndpoint(Box::new(endpoint(&network, &format!("web{n}"))))]).unwrap();
         store.commit(&[Record::PutSticky(first.name.clone(), [10, 0, 0, n].into(), "db".parse().unwrap())]).unwrap();
     }
@@ -69,7 +69,7 @@ fn starts(which: fn(&Place) -> PathBuf, judge: impl Fn(&Stored, &Stored) -> bool
             set_aside += 1;
         }
         // It works, and goes on to work.
-        store.commit(&[Record::PutNetwork(network(99))]).unwrap();
+        store.commit(&[Record::PutNetwork(Box::new(network(99)))]).unwrap();
         drop(store);
         let mut again = place.open();
         assert!(again.load().unwrap().networks.iter().any(|network| network.name.as_str() == "net99"), "{name}");

@@ -16,7 +16,7 @@ struct Change {
 
 const CHANGES: [Change; 3] = [
     Change {
-        record: || Record::PutNetwork(network(7)),
+        record: || Record::PutNetwork(Box::new(network(7))),
         is_in: |stored| stored.networks.iter().any(|network| network.name.as_str() == "net7"),
     },
     Change {
@@ -96,7 +96,7 @@ fn what_follows_an_error_is_stored() {
     });
     let mut acknowledged = vec!["net0".to_owned()];
     for n in 1..200 {
-        if store.commit(&[Record::PutNetwork(network(n))]).is_ok() {
+        if store.commit(&[Record::PutNetwork(Box::new(network(n)))]).is_ok() {
             acknowledged.push(format!("net{n}"));
         }
     }
@@ -140,7 +140,7 @@ fn a_file_in_a_directory_that_appears_later_is_left_alone() {
     let state = place.0.path().join("state");
     std::fs::rename(&state, place.0.path().join("hidden")).unwrap();
     std::fs::rename(other.0.path().join("state"), &state).unwrap();
-    let error = store.commit(&[Record::PutNetwork(network(1))]).unwrap_err().to_string();
+    let error = store.commit(&[Record::PutNetwork(Box::new(network(1)))]).unwrap_err().to_string();
     assert!(error.contains("mounted over") && error.contains("restart netd"), "{error}");
     assert!(store.trouble().is_some());
     store.commit(&[Record::PutEndpoint(Box::new(endpoint(&network(0), "new")))]).unwrap();

@@ -88,7 +88,7 @@ fn another_file_with_other_networks_is_refused() {
     let (place, network, endpoint) = filled();
     let (other, ..) = filled();
     let theirs = Network { id: crate::model::ids::NetworkId::from_random([1; 32]), ..network.clone() };
-    other.open().commit(&[Record::PutNetwork(theirs)]).unwrap();
+    other.open().commit(&[Record::PutNetwork(Box::new(theirs))]).unwrap();
     std::fs::copy(other.durable(), place.durable()).unwrap();
     let error = place.try_open().unwrap_err().to_string();
     assert!(error.contains("its network net0 is not the net0 of this boot") && error.contains("--rebuild"), "{error}");
@@ -105,7 +105,7 @@ fn an_older_file_gets_the_networks_that_are_in_use() {
     let old = std::fs::read(place.durable()).unwrap();
     let mut store = place.open();
     let (used, unused) = (network(1), network(2));
-    store.commit(&[Record::PutNetwork(used.clone()), Record::PutNetwork(unused)]).unwrap();
+    store.commit(&[Record::PutNetwork(Box::new(used.clone())), Record::PutNetwork(Box::new(unused))]).unwrap();
     store.commit(&[Record::PutEndpoint(Box::new(endpoint(&used, "db")))]).unwrap();
     drop(store);
     std::fs::write(place.durable(), old).unwrap();

@@ -81,7 +81,7 @@ fn files_of_every_version_open_and_have_everything() {
         let mut store = place.open_as(opening(&boot), &Gate::default()).unwrap();
         assert_eq!((store.set_aside(), store.trouble().is_none()), (Vec::new(), true), "{name}");
         let gone = stored.endpoints[0].key();
-        store.commit(&[Record::DeleteEndpoint(gone.clone()), Record::PutNetwork(network(99))]).unwrap();
+        store.commit(&[Record::DeleteEndpoint(gone.clone()), Record::PutNetwork(Box::new(network(99)))]).unwrap();
         drop(store);
         let again = place.open_as(opening(&boot), &Gate::default()).unwrap().load().unwrap();
         assert!(again.endpoints.iter().all(|endpoint| endpoint.key() != gone), "{name}");

@@ -11,7 +11,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 
 use super::space::inside;
-use crate::wait::within;
+use crate::wait::{slowness, until, within};
 
 /// The time limit of an expected answer.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -117,13 +117,20 @@ fn answer(who: &str, peer: SocketAddr) -> String {
 #[track_caller]
 pub fn ask(ns: &str, proto: Proto, to: (impl ToString, u16)) -> Reply {
     let to = socket_address(to);
-    ask_from(ns, None, proto, to, PATIENCE)
+    ask_from(ns, None, proto, to, PATIENCE * slowness())
         .unwrap_or_else(|error| panic!("{ns} does not reach {to} over {proto:?}: {error}"))
 }
 
 /// The answer, if one comes in time.
 pub fn answers(ns: &str, proto: Proto, to: (impl ToString, u16)) -> Option<Reply> {
     ask_from(ns, None, proto, socket_address(to), SILENCE).ok()
+}
+
+/// Waits until netd's proxy, which passes on what the kernel does not translate, has seen that a container listens behind
+/// this published port: 0.25 s at most; until then it refuses. One look is for all ports of the container.
+#[track_caller]
+pub fn until_proxied(port: u16) {
+    until("netd's proxy has seen that the container listens", || answers("host", Proto::Tcp, ("::1", port)));
 }
 
 /// Fails if the server answers.

@@ -9,6 +9,7 @@ pub mod command;
 pub mod daemon;
 pub mod echo;
 pub mod frames;
+pub mod iperf;
 pub mod load;
 pub mod look;
 pub mod manager;
@@ -126,7 +127,7 @@ impl Lab {
     /// The same with another file of the program.
     pub fn start_program(&self, program: &str) {
         self.launch(daemon::command(program));
-        self.netd("status --wait 10").ok();
+        self.netd(&format!("status --wait {}", 10 * wait::slowness())).ok();
     }
 
     /// Starts the daemon with this command; it need not be ready.

@@ -37,7 +37,8 @@ pub(super) fn on_the_host(program: &Path) -> Command {
     command
 }
 
-pub(super) fn start(command: &mut Command) -> Process {
+/// Starts a program that ends with the test.
+pub fn start(command: &mut Command) -> Process {
     Process(command.spawn().unwrap_or_else(|error| panic!("start {command:?}: {error}")))
 }
 

@@ -18,7 +18,7 @@ use super::DNS_PORT;
 
 /// Whether the host has the network's gateways.
 pub(super) fn is_at_gateway(network: &Network) -> bool {
-    network.own_bridge().is_none_or(|bridge| !bridge.isolated)
+    network.stacked().is_none() && network.own_bridge().is_none_or(|bridge| !bridge.isolated)
 }
 
 /// Whether the host's firewall drops what the network's containers ask their gateway. This is tried once a container has a
@@ -34,7 +34,7 @@ pub(super) fn is_blocked(snapshot: &Snapshot, world: &World, network: &Network) 
 /// The rules with which netd accepts its traffic where a chain drops what no rule accepts.
 pub(super) fn target(snapshot: &Snapshot, world: &World) -> BTreeSet<String> {
     let drops = |chain: &str| world.iptables.contains(&format!(":{chain} DROP "));
-    let v4 = |network: &Network| network.subnets.iter().any(|subnet| subnet.gateway.is_ipv4());
+    let v4 = |network: &Network| network.subnets.iter().any(|subnet| subnet.subnet.network().is_ipv4());
     let all = snapshot.desired.networks().filter(|network| v4(network));
     let networks: Vec<(&IfName, &Network)> = all.filter_map(|network| Some((network.bridge()?, &**network))).collect();
     let mut rules = BTreeSet::new();
@@ -47,7 +47,7 @@ pub(super) fn target(snapshot: &Snapshot, world: &World) -> BTreeSet<String> {
     for (bridge, network) in asked.filter(|_| drops("INPUT")) {
         rules.insert(":NETD-INPUT - [0:0]".to_owned());
         rules.insert(jump("INPUT", "ask for names", "NETD-INPUT"));
-        for gateway in network.subnets.iter().map(|subnet| subnet.gateway).filter(IpAddr::is_ipv4) {
+        for gateway in network.host_gateways().filter(IpAddr::is_ipv4) {
             rules.extend(["udp", "tcp"].map(|protocol| {
                 format!(
                     "-A NETD-INPUT -d {gateway} -i {bridge} -p {protocol} -m {protocol} --dport {DNS_PORT} -j ACCEPT"
@@ -97,7 +97,8 @@ pub(super) fn elements_of_ways(world: &World) -> impl Iterator<Item = Element> {
 
 /// What is wrong with forwarding, which only netd turns on here.
 pub(super) fn forwarding(snapshot: &Snapshot, world: &World) -> Option<String> {
-    let needs = |family| snapshot.desired.networks().any(|network| !network.internal && network.has(family));
+    let is_routed = |network: &Network| !network.internal && network.stacked().is_none();
+    let needs = |family| snapshot.desired.networks().any(|network| is_routed(network) && network.has(family));
     let needed = Families::which(needs);
     if !needed.without(world.forwarding).is_empty() {
         return Some("forwarding is off".into());

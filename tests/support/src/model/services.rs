@@ -28,7 +28,7 @@ pub(super) fn of_bridge(bridge: &BridgeLink) -> BTreeSet<IpNetwork> {
 pub(super) fn hold(snapshot: &Snapshot, ports: &mut BTreeSet<HostPorts>) {
     for service in snapshot.desired.services() {
         let networks = service.networks.iter().filter_map(|on| snapshot.desired.network(&on.network));
-        let addresses: Vec<IpAddr> = networks.flat_map(|on| on.subnets.iter().map(|subnet| subnet.gateway)).collect();
+        let addresses: Vec<IpAddr> = networks.flat_map(|on| on.host_gateways()).collect();
         for publication in &service.publications {
             addresses.iter().for_each(|address| held::add(publication, *address, ports));
         }

@@ -361,5 +361,6 @@ fn reply(message: Message) -> Reply {
         answers,
         authorities,
         additionals,
+        extended: None,
     }
 }
