@@ -69,18 +69,14 @@ fn the_exit_code_is_the_commands() {
     assert_eq!(code(&["/etc"]), 126);
 }
 
+/// The command ends at the first `sleep` that ends after the signal. A shell in its own `read` would not: a signal that
+/// comes after it looked for signals and before it reads is not noticed until it has read.
 #[test]
 fn signals_are_passed_on() {
     let directory = tempfile::tempdir().unwrap();
     let fifo = directory.path().join("ready");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR).unwrap();
-    let script =
-        format!("trap 'exit 42' USR1; exec 3<>{0}.wait; echo x > {0}; while :; do read -r x <&3; done", fifo.display());
-    nix::unistd::mkfifo(
-        Path::new(&format!("{}.wait", fifo.display())),
-        nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR,
-    )
-    .unwrap();
+    let script = format!("trap 'exit 42' USR1; echo x > {}; while :; do sleep 0.1; done", fifo.display());
     let mut sandbox = start(&["sh", "-c", &script]).unwrap();
     sandbox.go("", "").unwrap();
     // Returns when the command has set its trap.
