@@ -45,34 +45,48 @@ install_silently() (
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 )
 
-# needs_resolved: systemd-resolved and resolvectl in target/systemd-resolved, for tests to start in namespaces of their
-# own. The package is not installed: that would make it the machine's own resolver. Without it, those tests say that they
-# are left out.
+# needs_resolved, needs_network_manager: systemd-resolved with resolvectl, and NetworkManager with nmcli, in folders of
+# target, for tests to start in namespaces of their own. The packages are not installed: that would make them the
+# machine's own resolver and manager. Without them, those tests say that they are left out.
 needs_resolved() (
     resolved() { ls {/usr,,"$folder/usr","$folder"}/lib/systemd/systemd-resolved 2>/dev/null | head -n1; }
     folder=target/systemd-resolved
-    if [ -z "$(resolved)" ]; then
-        if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
-            echo "no systemd-resolved, and no Debian to fetch it from: its tests are left out"
-            return 0
-        fi
-        mkdir -p "$folder"
-        fetch() { (cd "$folder" && apt-get download -qq -o APT::Sandbox::User=root systemd-resolved 2>&1 | tail -n1); }
-        why=$(fetch) || true
-        if ! ls "$folder"/*.deb >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
-            # A fresh machine has no lists of packages.
-            why=$(apt-get update -qq && fetch) || true
-        fi
-        if ! dpkg-deb -x "$folder"/*.deb "$folder" 2>/dev/null; then
-            echo "systemd-resolved cannot be fetched ($why): its tests are left out"
-            return 0
-        fi
-        rm -f "$folder"/*.deb
-        echo "fetched, not installed: systemd-resolved"
-    fi
+    [ -n "$(resolved)" ] || fetched "$folder" systemd-resolved || return 0
     # The library it shares with systemd, where there is no systemd. It is only a library.
     if ldd "$(resolved)" | grep -q 'libsystemd-shared.*not found'; then needs no-such-program=libsystemd-shared; fi
 )
+
+needs_network_manager() (
+    folder=target/network-manager
+    # Where it is installed it has all that it needs.
+    PATH="$PATH:/usr/sbin:/sbin" command -v NetworkManager >/dev/null || ls "$folder/usr/sbin/NetworkManager" >/dev/null 2>&1 ||
+        fetched "$folder" network-manager libnm0 libndp0 || return 0
+)
+
+# fetched FOLDER PACKAGE...: unpacks Debian's packages there; says why, if it cannot.
+fetched() {
+    local folder=$1 file why
+    shift
+    if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
+        echo "no $1, and no Debian to fetch it from: its tests are left out"
+        return 1
+    fi
+    mkdir -p "$folder"
+    fetch() { (cd "$folder" && apt-get download -qq -o APT::Sandbox::User=root "$@" 2>&1 | tail -n1); }
+    why=$(fetch "$@") || true
+    if ! ls "$folder"/*.deb >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
+        # A fresh machine has no lists of packages.
+        why=$(apt-get update -qq && fetch "$@") || true
+    fi
+    for file in "$folder"/*.deb; do
+        if ! dpkg-deb -x "$file" "$folder" 2>/dev/null; then
+            echo "$1 cannot be fetched ($why): its tests are left out"
+            return 1
+        fi
+    done
+    rm -f "$folder"/*.deb
+    echo "fetched, not installed: $*"
+}
 
 # needs_rust: a cargo of at least the rust-version in Cargo.toml: the one in PATH or of rustup, else the distribution's own
 # (Debian 12 has a recent one as cargo-web), else rustup's, in the folder .rust of this project. Nothing of the user's own
