@@ -31,6 +31,7 @@ mod netavark;
 mod pages;
 mod podman;
 mod podman_service;
+mod policies_beside;
 mod services;
 mod strict_firewalls;
 mod swarm;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         firewalls::trials,
         firewall_services::trials,
         strict_firewalls::trials,
+        policies_beside::trials,
         foreign_networks::trials,
         services::trials,
         swarm::trials,

@@ -22,6 +22,8 @@ use crate::world::{layer, ours, until};
 pub(crate) const NEEDS: &[&str] = &["podman", "runc", "conmon"];
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_netd-netavark");
+/// Netavark of the distribution.
+pub(crate) const NETAVARK: &str = "/usr/lib/podman/netavark";
 /// Where it is installed as netavark.
 const FOLDER: &str = "/run/lab/helpers";
 /// Podman's settings, besides those that the script installs.

@@ -6,13 +6,11 @@ use std::fs;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use super::{PROGRAM, install, ready};
+use super::{NETAVARK, PROGRAM, install, ready};
 use crate::lab::command::Out;
 use crate::lab::{Lab, run};
 use crate::world::{on_host_words, trial};
 
-/// Netavark of the distribution; `NETAVARK=FILE` names another.
-const NETAVARK: &str = "/usr/lib/podman/netavark";
 const NEEDS: &[&str] = &["podman", "runc", "conmon", NETAVARK, "iptables"];
 
 pub(super) fn trials() -> Vec<Trial> {
@@ -23,6 +21,7 @@ pub(super) fn trials() -> Vec<Trial> {
     ]
 }
 
+/// Netavark of the distribution; `NETAVARK=FILE` names another.
 fn netavark() -> String {
     std::env::var("NETAVARK").unwrap_or_else(|_| NETAVARK.to_owned())
 }
