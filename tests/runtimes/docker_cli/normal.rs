@@ -21,6 +21,8 @@ const REPLACED: [(&str, &str); 12] = [
     // The width of a column.
     (r"(\S) {2,}", "${1}  "),
 ];
+/// Docker's command line says so to a `run -d` now and then: it stops to wait for the container, and ends, in any order.
+const BY_CHANCE: &str = "error waiting for container: context canceled";
 const MAC: &str = r"\b[0-9a-f]{2}(:[0-9a-f]{2}){5}\b";
 /// How the hardware addresses begin that the commands name.
 const NAMED: &str = "02:00:";
@@ -40,7 +42,8 @@ impl Normal {
 
     /// The output of a command without what differs by chance.
     pub(super) fn of(&self, output: &str) -> String {
-        let lines = || output.lines().map(|line| pretty(line).unwrap_or_else(|| line.to_owned()));
+        let lines = output.lines().filter(|line| !line.contains(BY_CHANCE));
+        let lines = || lines.clone().map(|line| pretty(line).unwrap_or_else(|| line.to_owned()));
         let mut text = pretty(output).unwrap_or_else(|| lines().collect::<Vec<_>>().join("\n"));
         for (pattern, with) in &self.replaced {
             text = pattern.replace_all(&text, *with).into_owned();
