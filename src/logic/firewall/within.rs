@@ -7,8 +7,9 @@
 //! `flows4` and `flows6`, as (sender, port, receiver, port, protocol): what goes the other way is an answer, and passes for
 //! as long as the pair may have the flow.
 //!
-//! `begunN` and `answeredN` decide about a pair: what it may do passes, otherwise they return. So what an allowed pair sends
-//! over TCP, nearly every packet, is not looked up among the noted flows.
+//! `begunN` and `answeredN` decide about a pair: what it may do passes, otherwise they return. Nearly every packet is one that
+//! an allowed pair sends over TCP: `tcpN` leads there at once, and only what returns from it is looked up among the noted
+//! flows (`notedN`).
 //!
 //! What the host itself gets (`pkttype host`: the frame is for the bridge's MAC address), also to send it back into the
 //! bridge, `table inet netd` decides about. What another container is to route is told by its addresses, which takes a set
@@ -42,19 +43,6 @@ const CHAINS: &str = r#"
     meta protocol ip6 meta l4proto udp update @flows6 { ip6 saddr . th sport . ip6 daddr . th dport . meta l4proto } accept
     accept
   }
-  chain tcp4 {
-    th sport < 32768 th dport >= 32768 tcp flags & (syn | ack) != syn goto answer4
-    jump begun4
-    meta protocol ip ip daddr . th dport . ip saddr . th sport . meta l4proto @flows4 jump going4
-    meta protocol ip ip frag-off & 0x1fff != 0 accept comment "useless without its first part"
-    goto denied
-  }
-  chain tcp6 {
-    th sport < 32768 th dport >= 32768 tcp flags & (syn | ack) != syn goto answer6
-    jump begun6
-    meta protocol ip6 ip6 daddr . th dport . ip6 saddr . th sport . meta l4proto @flows6 jump going6
-    goto denied
-  }
   chain icmp4 {
     meta protocol ip icmp type { destination-unreachable, time-exceeded, parameter-problem } accept
     meta protocol ip icmp type echo-reply goto answer4
@@ -70,7 +58,7 @@ const CHAINS: &str = r#"
     goto other6
   }
   chain policy4 {
-    meta l4proto tcp goto tcp4
+    meta l4proto tcp goto noted4
     meta protocol ip ip frag-off & 0x1fff != 0 accept comment "useless without its first part"
     meta l4proto udp goto udp4
     meta l4proto icmp goto icmp4
@@ -82,7 +70,7 @@ const CHAINS: &str = r#"
     meta protocol ip6 ip6 daddr fe80::/10 goto denied
     meta pkttype host accept comment "routed"
     meta protocol ip6 frag frag-off > 0 accept comment "useless without its first part"
-    meta l4proto tcp goto tcp6
+    meta l4proto tcp goto noted6
     meta l4proto udp goto udp6
     goto other6
   }
@@ -92,7 +80,9 @@ const CHAINS: &str = r#"
     accept
   }
   chain policed {
+    meta protocol ip meta l4proto tcp meta pkttype != host jump tcp4
     meta protocol ip meta pkttype host accept comment "routed"
+    meta protocol ip6 meta l4proto tcp meta pkttype != host jump tcp6
     goto compared
   }
   chain to_all {
@@ -103,6 +93,8 @@ const CHAINS: &str = r#"
     goto denied
   }
   chain policed_shut {
+    meta protocol ip meta l4proto tcp meta pkttype other jump tcp4
+    meta protocol ip6 meta l4proto tcp meta pkttype other jump tcp6
     meta pkttype other goto compared
     meta pkttype broadcast goto to_all
     meta pkttype multicast goto to_all
@@ -114,7 +106,7 @@ const CHAINS: &str = r#"
 const OF_FAMILY: &str = r#"
   chain begunN {
     meta protocol IP IP saddr . IP daddr . meta l4proto . th dport vmap @withinN_port
-    meta protocol IP IP daddr != @policedN accept comment "routed"
+LINK_LOCAL    meta protocol IP IP daddr != @policedN accept comment "routed"
     meta protocol IP IP saddr . IP daddr vmap @withinN
     meta protocol IP IP saddr . IP daddr != @receiversN accept comment "routed"
     meta protocol IP IP daddr @shut_withinN return
@@ -122,11 +114,15 @@ const OF_FAMILY: &str = r#"
   }
   chain answeredN {
     meta protocol IP IP daddr . IP saddr . meta l4proto . th sport vmap @withinN_port
-    meta protocol IP IP daddr != @policedN accept comment "routed"
+LINK_LOCAL    meta protocol IP IP daddr != @policedN accept comment "routed"
     meta protocol IP IP daddr . IP saddr vmap @withinN
     meta protocol IP IP saddr . IP daddr != @receiversN accept comment "routed"
     meta protocol IP IP saddr @shut_withinN return
     accept
+  }
+  chain tcpN {
+    th sport < 32768 th dport >= 32768 tcp flags & (syn | ack) != syn goto answeredN
+    goto begunN
   }
   chain goingN {
     meta protocol IP meta l4proto tcp update @flowsN { IP daddr . th dport . IP saddr . th sport . meta l4proto timeout 2h }
@@ -135,6 +131,9 @@ const OF_FAMILY: &str = r#"
   }
   chain answerN {
     jump answeredN
+    goto answer_notedN
+  }
+  chain answer_notedN {
     meta protocol IP IP saddr . th sport . IP daddr . th dport . meta l4proto @flowsN jump begunN
     goto denied
   }
@@ -142,11 +141,27 @@ const OF_FAMILY: &str = r#"
     jump begunN
     goto denied
   }
+  chain notedN {
+    th sport < 32768 th dport >= 32768 tcp flags & (syn | ack) != syn goto answer_notedN
+    meta protocol IP IP daddr . th dport . IP saddr . th sport . meta l4proto @flowsN jump goingN
+PARTS    goto denied
+  }
   chain udpN {
     meta protocol IP IP daddr . th dport . IP saddr . th sport . meta l4proto @flowsN jump goingN
     goto otherN
   }
 "#;
+
+/// In [`OF_FAMILY`], of IPv6: such addresses carry no flows between containers, whatever network they are on.
+const LINK_LOCAL: &str = r#"    meta protocol ip6 ip6 saddr fe80::/10 return
+    meta protocol ip6 ip6 daddr fe80::/10 return
+"#;
+/// In [`OF_FAMILY`], of IPv4. A part without its ports passes no rule about ports before.
+const PARTS: &str = r#"    meta protocol ip ip frag-off & 0x1fff != 0 accept comment "useless without its first part"
+"#;
+/// What has a digit in [`OF_FAMILY`].
+const NAMES: [&str; 12] =
+    ["within", "policed", "receivers", "flows", "begun", "answered", "going", "noted", "answer", "other", "tcp", "udp"];
 
 /// Most noted flows of each family.
 const FLOWS: u32 = 65536;
@@ -154,9 +169,10 @@ const FLOWS: u32 = 65536;
 /// Sets that rules fill, and chains.
 pub(super) fn text() -> String {
     let of_family = |(header, digit)| {
-        let names = ["within", "policed", "receivers", "flows", "begun", "answered", "going", "answer", "other", "udp"];
-        let named = |text: String, name: &str| text.replace(&format!("{name}N"), &format!("{name}{digit}"));
-        names.into_iter().fold(OF_FAMILY.replace("IP", header), named)
+        let only = |digit_of: &str, rules: &'static str| if digit == digit_of { rules } else { "" };
+        let text = OF_FAMILY.replace("LINK_LOCAL", only("6", LINK_LOCAL)).replace("PARTS", only("4", PARTS));
+        let named = |text: String, name: &&str| text.replace(&format!("{name}N"), &format!("{name}{digit}"));
+        NAMES.iter().fold(text.replace("IP", header), named)
     };
     CHAINS.replace("FLOWS", &FLOWS.to_string()) + &[("ip", "4"), ("ip6", "6")].map(of_family).concat()
 }
