@@ -11,7 +11,7 @@ use libtest_mimic::Trial;
 use netd_testing::wait::{contains, is, seen};
 use serde_json::Value;
 
-use crate::lab::{self, Lab, OUTSIDE4, run, space, trial, until, until_within};
+use crate::lab::{self, HOST4, Lab, OUTSIDE4, run, space, trial, until, until_within};
 use flow::{Server, TCP, UDP, begins, open};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -29,6 +29,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             "policy: link-local addresses, fragments and other containers' answers are no way around",
             around::strangers,
         ),
+        trial("policy: a container that leaves a network keeps what it has on its other one", leaves),
         trial("policy: within an internal network, what no policy is about passes", internal),
         trial("policy: within a bridge, the gateway is no way around", around::gateway),
         trial("policy: within a bridge clients may have any port, and servers too", any_port),
@@ -67,6 +68,23 @@ fn any_port(lab: &Lab) {
     assert!(clients.iter().all(|to| !begins("server", TCP, &to.to_string(), 50051)), "the other way is not");
     lab.netd("policy rm 2 3").ok();
     assert!(open.iter_mut().all(flow::Flow::has_ended));
+}
+
+/// It is the only container on net1 that a policy is about: with it the network ceases to be compared with policies.
+fn leaves(lab: &Lab) {
+    lab.start_daemon();
+    ["net1", "net2"].iter().for_each(|network| drop(lab.netd(&format!("network create {network}")).ok()));
+    lab.connected("net2", "web", "-p 4000:80");
+    lab.netd("connect net1 web").ok();
+    lab.connected("net2", "db", "");
+    lab.netd("policy allow outside web:80").ok();
+    let _servers = ["web", "db"].map(|name| Server::start(name, 80));
+    let works = || [begins("outside", TCP, HOST4, 4000), begins("web", TCP, &first(lab, "net2", "db"), 80)];
+    until("the port answers, and what it sends passes", || is(works(), &[true; 2]));
+    lab.netd("disconnect net1 web").ok();
+    assert_eq!((works(), lab.diff()), ([true; 2], String::new()));
+    lab.netd("connect net1 web").ok();
+    assert_eq!((works(), lab.diff()), ([true; 2], String::new()));
 }
 
 /// With br_netfilter, as on hosts with Docker or Kubernetes, the rules against leaving an internal network saw its own frames.

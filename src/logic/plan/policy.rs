@@ -8,31 +8,36 @@ use crate::logic::target;
 use crate::model::desired::Desired;
 use crate::model::host::element::Element;
 use crate::model::host::step::{Flows, Step};
+use crate::model::ids::ContainerId;
 use crate::model::names::NetworkName;
 use crate::model::policy::ruling::{Edge, Edges, Ended, Ruling};
 
-/// The elements before and after a change that follow from policies, except those of containers that the change is about:
-/// which flows pass, and what depends on whether a network has policies.
+/// The elements before and after a change that follow from policies: which flows pass, and what depends on whether a network
+/// has policies. Of a container everything is among both, also if it is on such a network on one side of the change only:
+/// what it has on its other networks stays.
 pub fn compared(states: States<'_>) -> (BTreeSet<Element>, BTreeSet<Element>) {
-    if states.before.policies().len() == 0 && states.after.policies().len() == 0 {
+    let States { before, after } = states;
+    if before.policies().len() == 0 && after.policies().len() == 0 {
         return Default::default();
     }
-    let (before, after) = (states.before.ruling(), states.after.ruling());
+    let (old, new) = (before.ruling(), after.ruling());
     let treated = |ruling: &Ruling, name: &NetworkName| (ruling.policed.contains(name), ruling.shut.contains_key(name));
-    let either = before.policed.union(&after.policed);
-    let changed: Vec<&NetworkName> = either.filter(|name| treated(before, name) != treated(after, name)).collect();
-    (elements(states.before, &changed), elements(states.after, &changed))
+    let either = old.policed.union(&new.policed);
+    let networks: Vec<&NetworkName> = either.filter(|name| treated(old, name) != treated(new, name)).collect();
+    let on = |desired: &'_ Desired| -> BTreeSet<ContainerId> {
+        let endpoints = networks.iter().flat_map(|network| desired.endpoints_of(network));
+        endpoints.map(|endpoint| endpoint.container.id.clone()).collect()
+    };
+    let containers = on(before).into_iter().chain(on(after)).collect();
+    (elements(before, &networks, &containers), elements(after, &networks, &containers))
 }
 
-fn elements(desired: &Desired, changed: &[&NetworkName]) -> BTreeSet<Element> {
+fn elements(desired: &Desired, networks: &[&NetworkName], containers: &BTreeSet<ContainerId>) -> BTreeSet<Element> {
     let mut elements = target::policy_elements(desired);
-    for network in changed.iter().filter_map(|name| desired.network(name)) {
-        elements.extend(target::network_elements(desired, network));
-        for endpoint in desired.endpoints_of(&network.name) {
-            let attached = desired.container(&endpoint.container.id);
-            elements.extend(attached.into_iter().flat_map(|a| target::container_elements(desired, &a.endpoints)));
-        }
-    }
+    let networks = networks.iter().filter_map(|name| desired.network(name));
+    elements.extend(networks.flat_map(|network| target::network_elements(desired, network)));
+    let containers = containers.iter().filter_map(|id| desired.container(id));
+    elements.extend(containers.flat_map(|attached| target::container_elements(desired, &attached.endpoints)));
     elements
 }
 
