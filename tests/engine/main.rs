@@ -33,6 +33,7 @@ mod foreign;
 mod invariants;
 mod monitors;
 mod of_engines;
+mod policies;
 mod reference;
 mod reservations;
 mod retries;
@@ -100,6 +101,8 @@ enum Action {
         network: usize,
     },
     OfService(services::Action),
+    /// Adds one of the policies, or removes it.
+    Policy(usize),
     /// The container's namespace is recreated while no daemon runs.
     Reborn(usize),
     /// A pod's namespace is recreated, and the daemon has no event of it yet.
@@ -169,6 +172,7 @@ fn action() -> impl Strategy<Value = Action> {
         2 => detach.prop_map(|(pod, network)| Action::Detach { pod, network }),
         1 => collect.prop_map(|(keep, network)| Action::Collect { keep, network }),
         9 => services::action().prop_map(Action::OfService),
+        5 => (0..policies::RULES.len()).prop_map(Action::Policy),
         1 => (0..CONTAINERS.len() + PODS.len()).prop_map(Action::Reborn),
         1 => pod.prop_map(Action::Dies),
         1 => Just(Action::Restart),
@@ -262,6 +266,7 @@ impl World {
                 self.remove_adoptable();
             }
             Action::OfService(action) => self.act_on_service(action, fail_in)?,
+            Action::Policy(nth) => self.toggle_policy(*nth, fail_in)?,
             Action::Dies(pod) => {
                 self.fake.delete_namespace(PODS[*pod]);
                 self.fake.add_namespace(PODS[*pod]);
@@ -276,7 +281,8 @@ impl World {
         self.fake.world().faults = Faults::default();
         self.reference.forget_conditions();
         self.invariants()?;
-        self.services_are_right()
+        self.services_are_right()?;
+        self.policies_are_right()
     }
 
     /// Events outside of the daemon.
@@ -340,7 +346,8 @@ fn person(network: &str, container: ContainerRef) -> EndpointSpec {
     let index = CONTAINERS.iter().position(|name| *name == container.name);
     let labels = index.map(services::label).unwrap_or_default();
     let request = PersonRequest { network: network.into(), container, reservation: None };
-    EndpointSpec { labels, ..EndpointSpec::of(Requester::Person(request)) }
+    let egress = index.map(policies::egress).unwrap_or_default();
+    EndpointSpec { labels, egress, ..EndpointSpec::of(Requester::Person(request)) }
 }
 
 /// How a runtime knows the attachment: its networks have other names than netd's.

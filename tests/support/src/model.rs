@@ -6,6 +6,7 @@ mod guard;
 mod held;
 mod interfaces;
 mod limits;
+mod policies;
 mod services;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -183,6 +184,11 @@ fn target(snapshot: &Snapshot, world: &World) -> Parts {
         }
     }
     services::hold(snapshot, &mut parts.held);
+    if let Some(elements) = policies::elements(snapshot) {
+        parts.elements.retain(|element| matches!(element, Element::AskAt(_) | Element::AnswerFrom(_)));
+        parts.elements.extend(elements);
+        parts.elements.extend(firewalls::elements_of_ways(world));
+    }
     parts
 }
 
