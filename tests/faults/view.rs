@@ -1,4 +1,4 @@
-//! What a user sees of networks, endpoints, reservations and services, without what is drawn at random.
+//! What a user sees of networks, endpoints, reservations, services and policies, without what is drawn at random.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -7,18 +7,20 @@ use netd::engine::Snapshot;
 use netd::model::endpoint::Endpoint;
 use netd::model::names::NetworkName;
 use netd::model::network::Network;
+use netd::model::policy::Policy;
 use netd::model::reservation::Reservation;
 use netd::model::service::{Service, ServiceNetwork};
 use netd::store::Stored;
 
 /// A network; or an endpoint: network, container, and interface; or a reservation: network, its id, and nothing; or a
-/// service: nothing, its name, and nothing; or a member: network, service, and container.
+/// service: nothing, its name, and nothing; or a member: network, service, and container; or a policy: nothing, and what
+/// it says.
 type Name = (String, Option<(String, String)>);
 
 /// What an object has: what was asked for, and what was assigned.
 type Content = (String, String);
 
-/// Networks, endpoints, reservations, services and members by name.
+/// Networks, endpoints, reservations, services, members and policies by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct View(BTreeMap<Name, Content>);
 
@@ -35,7 +37,9 @@ impl View {
             })
         });
         let endpoints = desired.endpoints().map(|other| endpoint(other));
-        Self(networks.chain(endpoints).chain(reservations).chain(services).chain(members).collect())
+        let policies = desired.policies().map(|other| policy(other));
+        let all = networks.chain(endpoints).chain(reservations).chain(services).chain(members).chain(policies);
+        Self(all.collect())
     }
 
     /// Endpoints and reservations of networks that no longer exist do not count.
@@ -43,7 +47,8 @@ impl View {
         let is_there = |name: &NetworkName| stored.networks.iter().any(|network| network.name == *name);
         let endpoints = stored.endpoints.iter().filter(|endpoint| is_there(&endpoint.network)).map(endpoint);
         let reservations = stored.reservations.iter().filter(|other| is_there(&other.network)).map(reservation);
-        Self(stored.networks.iter().map(network).chain(endpoints).chain(reservations).collect())
+        let policies = stored.policies.iter().map(policy);
+        Self(stored.networks.iter().map(network).chain(endpoints).chain(reservations).chain(policies).collect())
     }
 
     /// Why this is not the other; nothing if it is.
@@ -80,10 +85,15 @@ impl View {
     }
 }
 
+/// Its number is not given again, so it is another one where the policy was removed in between.
+fn policy(policy: &Policy) -> (Name, Content) {
+    ((String::new(), Some(("policy".to_owned(), policy.rule.to_string()))), Content::default())
+}
+
 fn network(network: &Network) -> (Name, Content) {
-    let Network { name, driver, subnets, internal, mtu, labels, dns, host_access, sticky, .. } = network;
+    let Network { name, driver, subnets, internal, mtu, labels, dns, host_access, sticky, egress, .. } = network;
     let subnets: Vec<_> = subnets.iter().map(|s| (drawn(s.subnet.network()), s.gateway.map(drawn))).collect();
-    let asked = format!("{driver:?} {internal} {mtu} {labels:?} {dns:?} {host_access:?} {sticky}");
+    let asked = format!("{driver:?} {internal} {mtu} {labels:?} {dns:?} {host_access:?} {sticky} {egress:?}");
     ((name.to_string(), None), (asked, format!("{subnets:?}")))
 }
 
