@@ -22,6 +22,7 @@ use netd::model::request::{
 use netd::runtimes::NoRuntimes;
 use netd::store::memory::Memory;
 use netd::store::{Record, Store as _};
+use netd_testing::clock::Clock;
 use netd_testing::request::{Attach, connect, reserve};
 
 use crate::model;
@@ -35,6 +36,8 @@ pub(crate) struct Lab {
     pub(crate) store: Memory,
     dead: Arc<AtomicBool>,
     engine: Option<Engine>,
+    /// Stopped: how often the engine looks at the kernel must not depend on how busy the machine is.
+    _clock: Clock,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -44,7 +47,8 @@ impl Lab {
         let dead = Arc::<AtomicBool>::default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let (fake, store) = (Fake::of_process(dead.clone()), Memory::of_process(dead.clone()));
-        let mut lab = Self { fake, store, dead, engine: None, runtime };
+        let clock = runtime.block_on(async { Clock::stop() });
+        let mut lab = Self { fake, store, dead, engine: None, _clock: clock, runtime };
         lab.fake.world().ways = vec!["eth0".parse().unwrap()];
         ["web", "db", "pod1", "pod2"].iter().for_each(|name| lab.fake.add_namespace(name));
         lab.start().unwrap();
@@ -52,6 +56,8 @@ impl Lab {
     }
 
     pub(crate) fn start(&mut self) -> Answer {
+        // The engine has the clock of this runtime.
+        let _runtime = self.runtime.enter();
         // Subnets of five addresses, so that one that is lost is missed.
         let mut engine =
             engine::start(crate::support::config(29), self.fake.clone(), self.store.clone(), Arc::new(NoRuntimes))?;
@@ -66,7 +72,8 @@ impl Lab {
             }
         });
         self.engine = Some(engine);
-        // Refused after the engine's own first work.
+        // Refused after the engine's own first work; the second, after what the engine does after each command.
+        let _ = self.capacity("?");
         let _ = self.capacity("?");
         Ok(())
     }
