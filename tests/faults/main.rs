@@ -24,9 +24,9 @@ use drive::Course;
 use judge::KNOWN;
 
 /// Pairs of a scenario and a fault; fewer would mean that faults are no longer met.
-const PAIRS: usize = 4000;
+const PAIRS: usize = 5000;
 /// The scenarios.
-const SCENARIOS: usize = 100;
+const SCENARIOS: usize = 129;
 
 #[test]
 fn no_fault_is_silent_and_none_is_for_good() {
