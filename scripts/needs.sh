@@ -73,16 +73,14 @@ fetched() {
     fi
     mkdir -p "$folder"
     fetch() { (cd "$folder" && apt-get download -qq -o APT::Sandbox::User=root "$@" 2>&1 | tail -n1); }
-    why=$(fetch "$@") || true
-    if ! ls "$folder"/*.deb >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
-        # A fresh machine has no lists of packages.
-        why=$(apt-get update -qq && fetch "$@") || true
+    # A fresh machine has no lists of packages, another one old lists.
+    if ! why=$(fetch "$@") && { [ "$(id -u)" != 0 ] || ! why=$(apt-get update -qq && fetch "$@"); }; then
+        rm -rf "$folder"
+        echo "$1 cannot be fetched ($why): its tests are left out"
+        return 1
     fi
     for file in "$folder"/*.deb; do
-        if ! dpkg-deb -x "$file" "$folder" 2>/dev/null; then
-            echo "$1 cannot be fetched ($why): its tests are left out"
-            return 1
-        fi
+        dpkg-deb -x "$file" "$folder"
     done
     rm -f "$folder"/*.deb
     echo "fetched, not installed: $*"
