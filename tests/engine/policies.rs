@@ -7,11 +7,12 @@ use std::net::IpAddr;
 use netd::engine::Snapshot;
 use netd::model::egress::{Egress, Stance};
 use netd::model::endpoint::Endpoint;
-use netd::model::host::element::{Element, Verdict};
+use netd::model::host::element::{EdgePair, EdgePort, Element, Verdict};
 use netd::model::policy::ruling::Edge;
-use netd::model::policy::{self, Policy, Rule, Subject};
+use netd::model::policy::{self, Policy, Subject};
 use netd::model::publication::Protocol;
 use netd::model::request::PolicyChange;
+use netd_testing::request;
 
 use super::*;
 
@@ -35,19 +36,6 @@ pub(super) const RULES: [&str; 14] = [
 const PORTS: [(Protocol, u16); 4] =
     [(Protocol::Tcp, 80), (Protocol::Tcp, 81), (Protocol::Udp, 80), (Protocol::Udp, 81)];
 
-fn rule(text: &str) -> Rule {
-    let words: Vec<&str> = text.split(' ').collect();
-    match *words {
-        ["default-deny", network] => Rule::default_deny(network.parse().unwrap()),
-        [action, from, to] => {
-            let (to, ports) = policy::target(to).unwrap();
-            let action = if action == "allow" { policy::Action::Allow } else { policy::Action::Deny };
-            Rule { action, from: from.parse().unwrap(), to, ports }
-        }
-        _ => unreachable!("a rule has two or three words"),
-    }
-}
-
 /// The last container is held to what it may send, wherever it is.
 pub(super) fn egress(container: usize) -> Egress {
     let allow = || ["example.test:443", "192.0.2.0/24"].map(|text| text.parse().unwrap()).into();
@@ -68,7 +56,7 @@ enum Side<'a> {
 impl World {
     /// Adds the policy, or removes it if it is there.
     pub(super) fn toggle_policy(&mut self, nth: usize, fail_in: Option<usize>) -> Result<(), TestCaseError> {
-        let rule = rule(RULES[nth]);
+        let rule = request::rule(RULES[nth]);
         let handle = self.handle();
         let id = |snapshot: &Snapshot| snapshot.desired.policies().find(|policy| policy.rule == rule).map(|one| one.id);
         let (before, networks) = (id(&handle.snapshot()), self.reference.networks.clone());
@@ -105,14 +93,14 @@ impl World {
                 for edge in Edge::ALL {
                     let meant = [(Side::Edge(edge), container), (container, Side::Edge(edge))]
                         .map(|(from, to)| decided(&snapshot, from, to, port));
-                    let found = [received(&elements, edge, *address, port), sent(&elements, edge, *address, port)];
-                    prop_assert_eq!(found, meant, "{} with {} at {:?}, received and sent", edge, address, port);
+                    let looked_up = [received(&elements, edge, *address, port), sent(&elements, edge, *address, port)];
+                    prop_assert_eq!(looked_up, meant, "{} with {} at {:?}, received and sent", edge, address, port);
                 }
                 for (from, sender) in sides.iter().filter(|(_, sender)| sender != address) {
                     let meant = decided(&snapshot, Side::Container(from), container, port);
                     let within = from.network == to.network;
-                    let found = between(&elements, within, (*sender, *address), port);
-                    prop_assert_eq!(found, meant, "{} to {} at {:?}", sender, address, port);
+                    let looked_up = between(&elements, within, (*sender, *address), port);
+                    prop_assert_eq!(looked_up, meant, "{} to {} at {:?}", sender, address, port);
                     if meant.is_some() {
                         prop_assert!(is_compared(&snapshot, &elements, (from, to)), "{} to {}", sender, address);
                     }
@@ -191,63 +179,64 @@ fn permits(verdict: Verdict) -> bool {
     matches!(verdict, Verdict::Accept | Verdict::Begin)
 }
 
-fn between(
+/// What the kernel finds: under the port, under everything, and whether nothing else enters.
+fn found(
     elements: &BTreeSet<Element>,
-    is_within: bool,
-    ends: (IpAddr, IpAddr),
-    port: (Protocol, u16),
+    ported: impl Fn(&Element) -> Option<Verdict>,
+    whole: impl Fn(&Element) -> Option<Verdict>,
+    shut: Option<Element>,
 ) -> Option<bool> {
-    let ported = elements.iter().find_map(|element| match element {
-        Element::PairPort(one)
-            if (one.within, one.from, one.to, one.protocol, one.port)
-                == (is_within, ends.0, ends.1, port.0, port.1) =>
-        {
-            Some(permits(one.verdict))
+    let first = elements.iter().find_map(ported).or_else(|| elements.iter().find_map(whole));
+    let is_shut = || shut.is_some_and(|shut| elements.contains(&shut));
+    first.map(permits).or_else(|| is_shut().then_some(false))
+}
+
+fn between(elements: &BTreeSet<Element>, within: bool, ends: (IpAddr, IpAddr), port: (Protocol, u16)) -> Option<bool> {
+    let ported = |element: &Element| match element {
+        Element::PairPort(one) => {
+            let key = (one.within, (one.from, one.to), (one.protocol, one.port));
+            (key == (within, ends, port)).then_some(one.verdict)
         }
         _ => None,
-    });
-    let whole = || {
-        elements.iter().find_map(|element| match element {
-            Element::Pair(one) if (one.within, one.from, one.to) == (is_within, ends.0, ends.1) => {
-                Some(permits(one.verdict))
-            }
-            _ => None,
-        })
     };
-    let shut = if is_within { Element::ShutWithin(ends.1) } else { Element::Shut(ends.1) };
-    ported.or_else(whole).or_else(|| elements.contains(&shut).then_some(false))
+    let whole = |element: &Element| match element {
+        Element::Pair(one) => ((one.within, (one.from, one.to)) == (within, ends)).then_some(one.verdict),
+        _ => None,
+    };
+    let shut = if within { Element::ShutWithin(ends.1) } else { Element::Shut(ends.1) };
+    found(elements, ported, whole, Some(shut))
 }
 
 fn received(elements: &BTreeSet<Element>, edge: Edge, at: IpAddr, port: (Protocol, u16)) -> Option<bool> {
-    let ported = elements.iter().find_map(|element| match element {
-        Element::ReceivedPort(one) if (one.edge, one.address, one.protocol, one.port) == (edge, at, port.0, port.1) => {
-            Some(permits(one.verdict))
-        }
+    let ported = |element: &Element| match element {
+        Element::ReceivedPort(one) => of_port(one, edge, at, port),
         _ => None,
-    });
-    let whole = || {
-        elements.iter().find_map(|element| match element {
-            Element::Received(one) if (one.edge, one.address) == (edge, at) => Some(permits(one.verdict)),
-            _ => None,
-        })
     };
-    ported.or_else(whole).or_else(|| elements.contains(&Element::Shut(at)).then_some(false))
+    let whole = |element: &Element| match element {
+        Element::Received(one) => of_edge(one, edge, at),
+        _ => None,
+    };
+    found(elements, ported, whole, Some(Element::Shut(at)))
 }
 
 fn sent(elements: &BTreeSet<Element>, edge: Edge, at: IpAddr, port: (Protocol, u16)) -> Option<bool> {
-    let ported = elements.iter().find_map(|element| match element {
-        Element::SentPort(one) if (one.edge, one.address, one.protocol, one.port) == (edge, at, port.0, port.1) => {
-            Some(permits(one.verdict))
-        }
+    let ported = |element: &Element| match element {
+        Element::SentPort(one) => of_port(one, edge, at, port),
         _ => None,
-    });
-    let whole = || {
-        elements.iter().find_map(|element| match element {
-            Element::Sent(one) if (one.edge, one.address) == (edge, at) => Some(permits(one.verdict)),
-            _ => None,
-        })
     };
-    ported.or_else(whole)
+    let whole = |element: &Element| match element {
+        Element::Sent(one) => of_edge(one, edge, at),
+        _ => None,
+    };
+    found(elements, ported, whole, None)
+}
+
+fn of_port(one: &EdgePort, edge: Edge, at: IpAddr, port: (Protocol, u16)) -> Option<Verdict> {
+    ((one.edge, one.address, (one.protocol, one.port)) == (edge, at, port)).then_some(one.verdict)
+}
+
+fn of_edge(one: &EdgePair, edge: Edge, at: IpAddr) -> Option<Verdict> {
+    ((one.edge, one.address) == (edge, at)).then_some(one.verdict)
 }
 
 /// A network came to be compared with policies, or ceased to be, because of one container: what that one had on its other

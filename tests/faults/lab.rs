@@ -14,7 +14,6 @@ use netd::model::backup::Backup;
 use netd::model::host::observed::{HostEnd, ObservedInterface};
 use netd::model::names::IfName;
 use netd::model::network::DnsListen;
-use netd::model::policy::{self, Action, Rule};
 use netd::model::request::{
     AttachmentKey, Attachments, CheckSpec, MemberAction, MemberChange, NetnsRef, NetworkSpec, PolicyChange, PortAction,
     PortChange, Requester, ServiceSpec, ServiceUpdate,
@@ -189,15 +188,6 @@ impl Lab {
 
     pub(crate) fn change_policies(&self, change: PolicyChange) -> Answer {
         self.runtime.block_on(self.handle().change_policies(change)).map(drop)
-    }
-
-    /// What `netd policy` makes of these words: `default-deny NETWORK`, or an action, from, and to.
-    pub(crate) fn rule(&self, words: &str) -> Rule {
-        let words: Vec<&str> = words.split(' ').collect();
-        let [action, from, to] = *words else { return Rule::default_deny(words[1].parse().unwrap()) };
-        let (to, ports) = policy::target(to).unwrap();
-        let action = if action == "allow" { Action::Allow } else { Action::Deny };
-        Rule { action, from: from.parse().unwrap(), to, ports }
     }
 
     /// Publishes a further port of the container, or stops publishing one.

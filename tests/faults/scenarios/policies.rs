@@ -2,18 +2,19 @@
 
 use netd::model::egress::{Allowance, Egress, Stance};
 use netd::model::request::{MemberAction, PolicyChange, ServiceSpec};
+use netd_testing::request::rule;
 
 use super::Scenario;
 use crate::drive::Kind::{Command, Removal, Repair};
 use crate::lab::{Answer, Lab};
 
 fn add(lab: &Lab, rules: &[&str]) -> Answer {
-    lab.change_policies(PolicyChange { add: rules.iter().map(|rule| lab.rule(rule)).collect(), ..Default::default() })
+    lab.change_policies(PolicyChange { add: rules.iter().map(|words| rule(words)).collect(), ..Default::default() })
 }
 
 /// Exactly these.
 fn only(lab: &Lab, rules: &[&str]) -> Answer {
-    let add = rules.iter().map(|rule| lab.rule(rule)).collect();
+    let add = rules.iter().map(|words| rule(words)).collect();
     lab.change_policies(PolicyChange { add, only: true, ..Default::default() })
 }
 

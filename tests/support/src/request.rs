@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 
 use netd::api::v1;
+use netd::model::policy::{self, Action, Rule};
 use netd::model::request::{AttachmentKey, EndpointSpec, NetworkSpec, ReservationSpec};
 use serde_json::to_string;
 
@@ -101,6 +102,15 @@ impl Connect {
     pub fn body(&self) -> String {
         to_string(&self.request).expect("JSON")
     }
+}
+
+/// A policy, as on the command line: `default-deny NETWORK`, or `allow` or `deny`, from whom, and to whom.
+pub fn rule(words: &str) -> Rule {
+    let words: Vec<&str> = words.split(' ').collect();
+    let [action, from, to] = *words else { return Rule::default_deny(words[1].parse().expect("a network")) };
+    let (to, ports) = policy::target(to).expect("a target");
+    let action = if action == "allow" { Action::Allow } else { Action::Deny };
+    Rule { action, from: from.parse().expect("a subject"), to, ports }
 }
 
 /// What to reserve for a container to come.
